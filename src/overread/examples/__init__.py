@@ -1,0 +1,1 @@
+"""Example sites, copied by ``overread init --example``."""

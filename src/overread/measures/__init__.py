@@ -1,0 +1,1 @@
+"""Measures: arrays and numbers only."""

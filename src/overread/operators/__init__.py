@@ -1,0 +1,1 @@
+"""Operators: one unit of work each, with typed inputs and outputs."""

@@ -1,0 +1,177 @@
+"""An operator is a function; its signature is its ports.
+
+- a positional parameter is an **input port**; its annotation is the port's type;
+- a keyword-only parameter is a **setting**, given by ``with:`` in the pipeline;
+- a parameter annotated `Context` is filled by the engine with the facts of the job;
+- a parameter annotated `Account` takes what the operator says of each of its inputs;
+- a parameter annotated `Model` takes ``name@version`` and is filled with the model, verified;
+- the return annotation is the type of what the step makes.
+
+An input port of a type that the job itself provides (the exam) is bound without being named.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from overread.pipelines.model import ModelCard
+
+
+@dataclass(frozen=True)
+class Context:
+    """The facts of the job that an operator may put into what it makes.
+
+    No operator asks a clock or a random number: a step that runs again makes the same bytes.
+
+    Attributes
+    ----------
+    job : str
+        The job's id.
+    step : str
+        The step's name in the pipeline.
+    at : datetime
+        When the job was opened, in UTC: the date and time of everything it makes.
+    pipeline, pipeline_version : str
+        Name and version of the pipeline.
+    timezone : str
+        The site's zone.
+    stage : str
+        The stage that the job runs in; anything but ``clinical`` is marked investigational.
+    models : tuple of ModelCard
+        Models of the steps that this step's inputs come from, nearest first.
+    """
+
+    job: str
+    step: str
+    at: datetime
+    pipeline: str
+    pipeline_version: str
+    timezone: str = "UTC"
+    stage: str = "validation"
+    models: tuple[ModelCard, ...] = ()
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that a step runs: its card, and the file whose digest was verified.
+
+    Attributes
+    ----------
+    card : ModelCard
+        What ``model.yaml`` says.
+    file : Path
+        The weights.
+    """
+
+    card: ModelCard
+    file: Path
+
+
+@dataclass
+class Account:
+    """What an operator says of each of its inputs: nothing is dropped silently.
+
+    Attributes
+    ----------
+    used, unused : list of (str, str)
+        What (a UID, or a name) and why.
+    notes : list of str
+        Anything else that a person should know of this step.
+    """
+
+    used: list[tuple[str, str]] = field(default_factory=list)
+    unused: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The ports of one operator.
+
+    Attributes
+    ----------
+    name : str
+        The operator's name, as pipelines use it.
+    inputs : dict
+        Input ports and their types.
+    optional : frozenset of str
+        Input ports that may stay unbound.
+    settings : dict
+        Settings and their annotations.
+    required : frozenset of str
+        Settings without a default.
+    output : type
+        What the operator makes.
+    context, account : str or None
+        The parameters that take the `Context` and the `Account`.
+    models : frozenset of str
+        Settings that take a `Model`.
+    """
+
+    name: str
+    inputs: Mapping[str, Any]
+    optional: frozenset[str]
+    settings: Mapping[str, Any]
+    required: frozenset[str]
+    output: Any
+    context: str | None = None
+    account: str | None = None
+    models: frozenset[str] = field(default_factory=frozenset)
+
+
+def signature(name: str, function: Callable[..., Any]) -> Signature:
+    """Read an operator's ports off its signature.
+
+    Raises
+    ------
+    TypeError
+        A parameter or the return value has no annotation, or the function takes ``*args`` or
+        ``**kwargs``.
+    """
+    hints = get_type_hints(function)
+    inputs: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    optional: set[str] = set()
+    required: set[str] = set()
+    models: set[str] = set()
+    context: str | None = None
+    account: str | None = None
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise TypeError(f"operator {name}: *{parameter.name} is not a port; name each one")
+        if parameter.name not in hints:
+            raise TypeError(f"operator {name}: parameter {parameter.name} has no annotation")
+        kind = hints[parameter.name]
+        has_default = parameter.default is not parameter.empty
+        if kind is Context:
+            context = parameter.name
+        elif kind is Account:
+            account = parameter.name
+        elif parameter.kind is parameter.KEYWORD_ONLY:
+            settings[parameter.name] = kind
+            if kind is Model:
+                models.add(parameter.name)
+            if not has_default:
+                required.add(parameter.name)
+        else:
+            inputs[parameter.name] = kind
+            if has_default:
+                optional.add(parameter.name)
+    if "return" not in hints:
+        raise TypeError(f"operator {name}: no return annotation, so nothing says what it makes")
+    return Signature(
+        name=name,
+        inputs=inputs,
+        optional=frozenset(optional),
+        settings=settings,
+        required=frozenset(required),
+        output=hints["return"],
+        context=context,
+        account=account,
+        models=frozenset(models),
+    )

@@ -1,0 +1,1 @@
+"""The DICOM listener: keep, record, answer."""

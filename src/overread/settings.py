@@ -1,0 +1,265 @@
+"""The settings of a site: what ``overread.yaml`` says, frozen, in one object.
+
+Only shapes and defaults stand here; `overread.site` reads the files, applies the overlay of
+``OVERREAD_ENV``, resolves the secrets and reports faults with file and line.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
+
+_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def parse_duration(value: Any) -> Any:
+    """Read ``30s``, ``500ms``, ``60m``, ``12h`` or ``7d`` as a `timedelta`.
+
+    A bare number is refused, since it does not say its unit.
+    """
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", str(value))
+    if not match:
+        raise ValueError(f"{value!r} is not a duration; write a number with a unit: 30s, 60m, 12h")
+    return timedelta(seconds=float(match[1]) * _DURATION_UNITS[match[2]])
+
+
+def parse_size(value: Any) -> Any:
+    """Read ``500MB`` or ``2GB`` (powers of ten) as a number of bytes."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB)", str(value), re.IGNORECASE)
+    if not match:
+        raise ValueError(f"{value!r} is not a size; write a number with a unit: 500MB, 2GB")
+    return int(float(match[1]) * _SIZE_UNITS[match[2].upper()])
+
+
+def check_ae_title(value: str) -> str:
+    """Refuse what PS3.5 does not allow as an AE title: 1 to 16 characters, no backslash, not blank.
+
+    Leading and trailing spaces are not significant there (PS3.5 table 6.2-1), so none are allowed.
+    """
+    if not (1 <= len(value) <= 16) or value != value.strip() or "\\" in value:
+        raise ValueError(f"{value!r} is not an AE title: 1 to 16 characters, no backslash")
+    if not value.isascii() or not value.isprintable():
+        raise ValueError(f"{value!r} is not an AE title: printable ASCII only")
+    return value
+
+
+def _check_zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError(f"{value!r} is no time zone; write one like Europe/Vienna") from error
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Size = Annotated[int, BeforeValidator(parse_size)]
+AETitle = Annotated[str, AfterValidator(check_ae_title)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Frozen(BaseModel):
+    """A part of the site's text: unknown keys are refused, and nothing changes it later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Site(Frozen):
+    """Who this installation is.
+
+    Attributes
+    ----------
+    name : str
+        Shown on every page, and used as the deriving name of this installation.
+    timezone : str
+        The zone of DICOM dates and times that carry no offset.
+    environment : str
+        Filled from ``OVERREAD_ENV``; empty when no overlay is chosen.
+    """
+
+    name: str = Field(min_length=1, max_length=64)
+    timezone: Annotated[str, AfterValidator(_check_zone)] = "UTC"
+    environment: str = ""
+
+
+class Storage(Frozen):
+    """Where the archive lies and how full the disk may get.
+
+    Attributes
+    ----------
+    path : Path
+        Folder of databases, archive and work files; relative to the site folder.
+    watermark : int
+        Bytes that must stay free; below that a C-STORE is answered A700 and nothing is kept.
+    """
+
+    path: Path = Path("data")
+    watermark: Size = 2 * 10**9
+
+
+class Dicom(Frozen):
+    """The DICOM listener.
+
+    Attributes
+    ----------
+    unknown_senders : {"reject", "accept"}
+        Whether an AE that ``senders`` does not list may open an association.
+    processes : int
+        Receiver processes that share the port.
+    max_associations : int
+        Associations open at once in one receiver process.
+    """
+
+    ae_title: AETitle = "OVERREAD"
+    host: str = "127.0.0.1"
+    port: Port = 11112
+    processes: int = Field(default=1, ge=1, le=64)
+    unknown_senders: Literal["reject", "accept"] = "reject"
+    max_associations: int = Field(default=50, ge=1)
+
+
+class Sender(Frozen):
+    """An AE that may send to us.
+
+    Attributes
+    ----------
+    addresses : tuple of str
+        Peer addresses it may come from; empty allows any.
+    issuer : str
+        IssuerOfPatientID for images of this sender that carry none.
+    """
+
+    ae_title: AETitle
+    addresses: tuple[str, ...] = ()
+    issuer: str = ""
+
+
+class DestinationSettings(Frozen):
+    """Where we send. Its key in ``destinations`` is the AE title by which routes name it.
+
+    Attributes
+    ----------
+    use : str
+        Name of the destination plugin.
+    with_ : dict
+        The plugin's own settings; for ``dimse`` ``host``, ``port`` and optionally ``calling``.
+    attempts : int
+        How often a delivery is tried before it waits for a person.
+    backoff : timedelta
+        Pause after the first failure; doubled after each further one, up to ``backoff_limit``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    use: str = "dimse"
+    with_: dict[str, Any] = Field(default_factory=dict, alias="with")
+    attempts: int = Field(default=12, ge=1)
+    backoff: Duration = timedelta(seconds=2)
+    backoff_limit: Duration = timedelta(minutes=15)
+    concurrency: int = Field(default=1, ge=1)
+
+
+class Portal(Frozen):
+    """The web.
+
+    Attributes
+    ----------
+    session : timedelta
+        How long a sign-in lasts without activity.
+    proxy : str
+        Address of the TLS proxy in front, where the portal binds wider than loopback.
+    certificate, key : Path, optional
+        PEM files, where the portal ends TLS itself.
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    session: Duration = timedelta(hours=12)
+    proxy: str = ""
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @model_validator(mode="after")
+    def _wide_needs_tls(self) -> Portal:
+        loopback = self.host in {"127.0.0.1", "::1", "localhost"}
+        if not loopback and not self.proxy and not (self.certificate and self.key):
+            raise ValueError(
+                f"host {self.host!r} is wider than loopback; that needs certificate and key, "
+                "or the address of the proxy that ends TLS"
+            )
+        return self
+
+
+class Engine(Frozen):
+    """How jobs run.
+
+    Attributes
+    ----------
+    concurrency : int
+        Jobs that one worker runs at once; each has a child process of its own.
+    isolation : {"bubblewrap", "none"}
+        What keeps model code from network, credentials and archive.
+    step_timeout : timedelta
+        Wall-clock limit of one step that states none of its own.
+    memory : int
+        Bytes that a child process may use.
+    keep_work : timedelta
+        How long the files between steps are kept after a job has ended.
+    """
+
+    concurrency: int = Field(default=1, ge=1)
+    isolation: Literal["bubblewrap", "none"] = "bubblewrap"
+    step_timeout: Duration = timedelta(minutes=30)
+    memory: Size = 8 * 10**9
+    keep_work: Duration = timedelta(days=7)
+
+
+class Settings(Frozen):
+    """Everything that ``overread.yaml`` says, after overlay and secrets.
+
+    Attributes
+    ----------
+    database : SecretStr or None
+        SQLAlchemy URL; none means SQLite below ``storage.path``. Secret, as it may hold a password.
+    root : Path
+        The site folder, absolute. Not part of the file.
+    """
+
+    site: Site
+    database: SecretStr | None = None
+    storage: Storage = Storage()
+    dicom: Dicom = Dicom()
+    senders: tuple[Sender, ...] = ()
+    destinations: dict[AETitle, DestinationSettings] = Field(default_factory=dict)
+    portal: Portal = Portal()
+    engine: Engine = Engine()
+    root: Path = Path()
+
+    @property
+    def data(self) -> Path:
+        """Folder of databases, archive and work files, absolute."""
+        return self.root / self.storage.path
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL of the store's database."""
+        if self.database is not None:
+            return self.database.get_secret_value()
+        return f"sqlite:///{self.data / 'overread.sqlite'}"

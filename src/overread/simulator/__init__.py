@@ -1,0 +1,1 @@
+"""A scanner, a PACS and phantoms to try the whole with."""

@@ -1,0 +1,1 @@
+"""The site folder: everything a site is, in text; read, checked, frozen."""

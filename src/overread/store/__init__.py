@@ -1,0 +1,1 @@
+"""Things kept: the database, the archive, the audit."""

@@ -1,0 +1,1 @@
+"""Validation: results, permissions; later projects, readings, statistics."""
