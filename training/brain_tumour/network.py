@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch._higher_order_ops.scan import scan  # becomes ONNX Scan; torch is pinned for it
 from torch.nn import functional
 
 from training.brain_tumour.data import NEIGHBOURS, STACK
@@ -85,15 +86,34 @@ class UNet(nn.Module):
 class VolumeModel(nn.Module):
     """The exported model: volume in, probability out.
 
+    The graph works through the slices one after the other, so memory hardly grows with Z.
+
     Parameters
     ----------
     members : list of UNet
-        Networks whose probabilities are averaged, each seeing the volume and its mirror image.
+        Networks whose probabilities are averaged, each seeing a slice and its mirror image.
     """
 
     def __init__(self, members: list[UNet]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
+
+    def label_slice(self, stack: Tensor) -> Tensor:
+        """Give the probability for the middle slice of one stack.
+
+        Parameters
+        ----------
+        stack : torch.Tensor
+            float32 (STACK, Y, X), normalised; Y and X multiples of 32.
+
+        Returns
+        -------
+        torch.Tensor
+            float32 (Y, X), in 0 to 1.
+        """
+        both = torch.stack([stack, stack.flip(-1)])
+        mean = torch.stack([torch.sigmoid(member(both)) for member in self.members]).mean(0)
+        return (mean[0, 0] + mean[1, 0].flip(-1)) / 2
 
     def forward(self, image: Tensor) -> Tensor:
         """Give the probability of enhancing tumour for each voxel.
@@ -112,9 +132,12 @@ class VolumeModel(nn.Module):
         first, last = [volume[:1]] * NEIGHBOURS, [volume[-1:]] * NEIGHBOURS
         padded = torch.cat([*first, volume, *last])
         count = volume.shape[0]
-        stack = torch.stack([padded[k : k + count] for k in range(STACK)], dim=1)
-        total = torch.zeros_like(stack[:, :1])
-        for member in self.members:
-            total = total + torch.sigmoid(member(stack))
-            total = total + torch.sigmoid(member(stack.flip(-1))).flip(-1)
-        return (total / (2 * len(self.members))).transpose(0, 1)[None]
+        stacks = torch.stack([padded[k : k + count] for k in range(STACK)], dim=1)
+        if not torch.compiler.is_exporting():
+            return torch.stack([self.label_slice(stack) for stack in stacks])[None, None]
+
+        def step(state: Tensor, stack: Tensor) -> tuple[Tensor, Tensor]:
+            return state.clone(), self.label_slice(stack)
+
+        _, labelled = scan(step, torch.zeros(1), stacks)
+        return labelled[None, None]
