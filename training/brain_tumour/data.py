@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
-
 from training.brain_tumour.normalise import UPPER, normalise_foreground
 
 DATA = Path("../shared/data/brain_tumour")
@@ -55,7 +54,7 @@ class Scan:
 
 
 def rough_brain(image: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Find most of the brain: the largest body of brain-like voxels after parting it from the scalp.
+    """Find most of the brain: the largest body of brain-like voxels, once parted from the scalp.
 
     Parameters
     ----------
@@ -299,7 +298,8 @@ class Sampler:
         part = labels == self.random.integers(1, count + 1)
         step, top = self.random.uniform(0.3, 1.0), donor.slices - 1
         source = stack_at(donor.image, level, step, top)
-        lesions = stack_at(donor.mask & ndimage.binary_dilation(part, iterations=3), level, step, top)
+        near = ndimage.binary_dilation(part, iterations=3)
+        lesions = stack_at(donor.mask & near, level, step, top)
         cover = np.stack([ndimage.binary_fill_holes(plane > 0.5) for plane in lesions.numpy()])
         cover = ndimage.binary_dilation(cover, iterations=2, structure=np.ones((1, 3, 3)))
         soft = ndimage.gaussian_filter(cover.astype(np.float32), (0, 1.5, 1.5))
@@ -361,8 +361,8 @@ class Sampler:
             matrix[:, 2] = middle - np.array(planes.shape[:0:-1]) / 2
         lesion = np.argwhere(planes[-1].numpy() > 0.5)
         if scale > 1.15 and len(lesion):
-            target = lesion[self.random.integers(len(lesion))][::-1] - np.array(planes.shape[1:]) / 2
-            matrix[:, 2] += self.random.uniform(0, 0.6) * (target - matrix[:, 2])
+            point = lesion[self.random.integers(len(lesion))] - np.array(planes.shape[1:]) / 2
+            matrix[:, 2] += self.random.uniform(0, 0.6) * (point[::-1] - matrix[:, 2])
         matrix[:, 2] += self.random.normal(0, 12, 2)
         bend = None
         if self.chance(0.5):

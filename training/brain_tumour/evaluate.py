@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
-
 from training.brain_tumour.data import DATA, HELD_OUT, load_scans
 from training.brain_tumour.export import MODEL
 

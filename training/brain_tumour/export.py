@@ -12,7 +12,6 @@ import onnx
 import onnxruntime
 import torch
 from rich.console import Console
-
 from training.brain_tumour.network import UNet, VolumeModel
 
 MODEL = Path("src/overread/examples/bts/models/brain-tumour/1.0.0/model.onnx")
@@ -40,22 +39,29 @@ def load_members(checkpoints: list[Path]) -> VolumeModel:
     return VolumeModel(members).eval()
 
 
+def graphs(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
+    """List a graph and all graphs inside its nodes."""
+    inner = [a.g for node in graph.node for a in node.attribute if a.HasField("g")]
+    return [graph, *(part for each in inner for part in graphs(each))]
+
+
 def strip(graph: onnx.GraphProto) -> None:
-    """Take the exporter's traces (source paths, shapes under its own names) out of a graph.
+    """Take out what the exporter leaves behind: source paths, inferred shapes, unused weights.
 
     Parameters
     ----------
     graph : onnx.GraphProto
         Changed in place, the graphs inside it too.
     """
-    del graph.value_info[:]
-    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
-        del part.metadata_props[:]
-        part.doc_string = ""
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                strip(attribute.g)
+    every = graphs(graph)
+    used = {name for part in every for node in part.node for name in node.input}
+    for part in every:
+        keep = [weight for weight in part.initializer if weight.name in used]
+        del part.value_info[:], part.initializer[:]
+        part.initializer.extend(keep)
+        for item in (part, *part.node, *part.input, *part.output, *part.initializer):
+            del item.metadata_props[:]
+            item.doc_string = ""
 
 
 def export(model: VolumeModel, path: Path) -> None:
@@ -69,15 +75,16 @@ def export(model: VolumeModel, path: Path) -> None:
         Where to write.
     """
     dynamic = torch.export.Dim.DYNAMIC
-    program = torch.onnx.export(
-        model,
-        (torch.rand(1, 1, 6, 96, 128),),
-        input_names=["image"],
-        output_names=["probability"],
-        dynamic_shapes={"image": {2: dynamic, 3: dynamic, 4: dynamic}},
-        opset_version=18,
-        dynamo=True,
-    )
+    with torch.no_grad():
+        program = torch.onnx.export(
+            model,
+            (torch.rand(1, 1, 6, 96, 128),),
+            input_names=["image"],
+            output_names=["probability"],
+            dynamic_shapes={"image": {2: dynamic, 3: dynamic, 4: dynamic}},
+            opset_version=18,
+            dynamo=True,
+        )
     proto = program.model_proto
     strip(proto.graph)
     for value in (*proto.graph.input, *proto.graph.output):

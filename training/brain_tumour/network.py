@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan  # becomes ONNX Scan; torch is pinned for it
 from torch.nn import functional
-
 from training.brain_tumour.data import NEIGHBOURS, STACK
 
 WIDTHS = (16, 32, 64, 96, 128)

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.nn import functional
-
 from training.brain_tumour.data import DATA, HELD_OUT, PATIENTS, Sampler, Scan, load_scans
 from training.brain_tumour.network import UNet, VolumeModel
 

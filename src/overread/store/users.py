@@ -1,0 +1,218 @@
+"""Users and their sign-ins.
+
+A sign-in's token goes to the browser and nowhere else: the database holds its SHA-256. A sign-in
+ends when it has been idle, when its user is disabled, or when the user signs out. A bearer token
+for scripts is a sign-in that answers no form: its ``csrf`` is empty, and it does not end by idling.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+
+from sqlalchemy import delete, select, update
+from sqlalchemy import func as sql
+from sqlalchemy.orm import Session
+
+from overread.errors import UsageError
+from overread.identity import Account
+from overread.store import tables
+from overread.store.audit import record
+from overread.store.database import Database
+from overread.validation.permissions import ROLES
+
+_NAME = re.compile(r"[\w.@+-]{1,64}")
+
+
+@dataclass(frozen=True)
+class SignIn:
+    """A sign-in that was just opened.
+
+    Attributes
+    ----------
+    token : str
+        For the cookie; kept nowhere here.
+    csrf : str
+        For the forms of this sign-in.
+    """
+
+    token: str
+    csrf: str
+
+
+@dataclass(frozen=True)
+class Signed:
+    """Who a token belongs to.
+
+    Attributes
+    ----------
+    account : Account
+        The user; its ``secret`` is left empty.
+    csrf : str
+        What this sign-in's forms must carry; empty for a bearer token.
+    seen_at : datetime
+        When the sign-in was last seen, to the minute or so.
+    """
+
+    account: Account
+    csrf: str
+    seen_at: datetime
+
+
+def _digest(token: str) -> str:
+    return sha256(token.encode()).hexdigest()
+
+
+def _account(user: tables.User) -> Account:
+    return Account(user.id, user.name, user.role, user.password, user.disabled)
+
+
+class StoredAccounts:
+    """The accounts of this house, as `overread.identity.Accounts` asks for them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def find(self, name: str) -> Account | None:
+        """Return the account of that name, disabled ones too."""
+        with self._database.read() as session:
+            user = session.scalar(select(tables.User).where(tables.User.name == name))
+            return None if user is None else _account(user)
+
+    def replace_secret(self, account: Account, secret: str) -> None:
+        """Keep a new hash of the same password."""
+        with self._database.write() as session:
+            session.execute(
+                update(tables.User).where(tables.User.id == account.id).values(password=secret)
+            )
+
+
+def add_user(
+    session: Session, at: datetime, by: str, name: str, secret: str, role: str
+) -> tables.User:
+    """Add a user.
+
+    Parameters
+    ----------
+    by : str
+        Who adds, for the audit.
+    secret : str
+        The hash of the password.
+
+    Raises
+    ------
+    UsageError
+        The name is taken or is no name, or there is no such role.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no user name; expected 1 to 64 letters, digits or . _ @ + -")
+    if role not in ROLES:
+        raise UsageError(f"{role!r} is no role; expected one of {', '.join(ROLES)}")
+    if session.scalar(select(tables.User.id).where(tables.User.name == name)):
+        raise UsageError(f"there is a user {name!r} already; choose another name")
+    user = tables.User(name=name, password=secret, role=role, disabled=False, created_at=at)
+    session.add(user)
+    session.flush()
+    record(session, at, by, "add user", f"user {user.id}", {"role": role})
+    return user
+
+
+def list_users(session: Session) -> list[tables.User]:
+    """List every user by name, disabled ones too."""
+    return list(session.scalars(select(tables.User).order_by(tables.User.name)))
+
+
+def find_user(session: Session, name: str) -> tables.User:
+    """Return the user of that name.
+
+    Raises
+    ------
+    UsageError
+        There is none.
+    """
+    user = session.scalar(select(tables.User).where(tables.User.name == name))
+    if user is None:
+        raise UsageError(f"there is no user {name!r}; `overread user list` shows those there are")
+    return user
+
+
+def disable_user(session: Session, at: datetime, by: str, name: str) -> None:
+    """Refuse a user from now on, and end every sign-in of theirs.
+
+    Raises
+    ------
+    UsageError
+        There is no such user.
+    """
+    user = find_user(session, name)
+    user.disabled = True
+    session.execute(delete(tables.Session).where(tables.Session.user_id == user.id))
+    record(session, at, by, "disable user", f"user {user.id}")
+
+
+def has_users(session: Session) -> bool:
+    """Say whether anybody may sign in at all."""
+    return bool(session.scalar(select(sql.count()).select_from(tables.User)))
+
+
+def open_session(session: Session, at: datetime, account: Account, lasts: timedelta) -> SignIn:
+    """Open a sign-in; sweep out those that have expired."""
+    session.execute(delete(tables.Session).where(tables.Session.expires_at <= at))
+    opened = SignIn(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
+    _keep_session(session, at, account.id, opened, lasts)
+    record(session, at, account.name, "sign in", f"user {account.id}")
+    return opened
+
+
+def open_bearer(
+    session: Session, at: datetime, by: str, user: tables.User, lasts: timedelta
+) -> SignIn:
+    """Make a bearer token for a user's scripts."""
+    opened = SignIn(secrets.token_urlsafe(32), "")
+    _keep_session(session, at, user.id, opened, lasts)
+    record(session, at, by, "make token", f"user {user.id}", {"days": lasts.days})
+    return opened
+
+
+def _keep_session(
+    session: Session, at: datetime, user_id: str, opened: SignIn, lasts: timedelta
+) -> None:
+    session.add(
+        tables.Session(
+            token_digest=_digest(opened.token),
+            user_id=user_id,
+            csrf=opened.csrf,
+            created_at=at,
+            seen_at=at,
+            expires_at=at + lasts,
+        )
+    )
+
+
+def find_session(session: Session, at: datetime, token: str) -> Signed | None:
+    """Return who a token belongs to; none if it is unknown, expired or its user is disabled."""
+    row = session.get(tables.Session, _digest(token))
+    if row is None or row.expires_at <= at:
+        return None
+    user = session.get(tables.User, row.user_id)
+    if user is None or user.disabled:
+        return None
+    return Signed(Account(user.id, user.name, user.role), row.csrf, row.seen_at)
+
+
+def touch_session(session: Session, at: datetime, token: str, lasts: timedelta) -> None:
+    """Note that a sign-in is in use, so that it does not end by idling."""
+    session.execute(
+        update(tables.Session)
+        .where(tables.Session.token_digest == _digest(token), tables.Session.csrf != "")
+        .values(seen_at=at, expires_at=at + lasts)
+    )
+
+
+def close_session(session: Session, at: datetime, token: str, account: Account) -> None:
+    """End a sign-in: its token is worth nothing from now on."""
+    session.execute(delete(tables.Session).where(tables.Session.token_digest == _digest(token)))
+    record(session, at, account.name, "sign out", f"user {account.id}")
