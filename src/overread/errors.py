@@ -75,7 +75,8 @@ class GeometryError(Refused):
     ----------
     problem : str
         A short name: ``missing slice``, ``gantry tilt``, ``uneven increment``,
-        ``mixed orientation``, ``mixed size``, ``duplicate position``, ``too few slices``.
+        ``mixed orientation``, ``mixed size``, ``mixed spacing``, ``duplicate position``,
+        ``too few slices``, ``no position``, ``invalid orientation``.
     """
 
     def __init__(self, problem: str, message: str) -> None:

@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--patients", nargs="*", default=list(HELD_OUT))
     parser.add_argument("--threshold", type=float, default=0.5)
-    parser.add_argument("--least", type=int, default=20, help="voxels of the smallest component")
+    parser.add_argument("--least", type=int, default=50, help="voxels of the smallest component")
     args = parser.parse_args()
     session = onnxruntime.InferenceSession(args.model, providers=["CPUExecutionProvider"])
     table = Table("patient", "time", "reference", "found", "Dice", "found, kept", "Dice, kept")

@@ -38,3 +38,13 @@ class Segment:
     type: Code
     anatomy: Code | None = None
     colour: tuple[int, int, int] = (90, 205, 230)
+
+
+TISSUE = Code("85756007", "SCT", "Tissue")
+"""CID 7150 *Segmentation Property Category*."""
+
+ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
+"""CID 7162 *Surface Processing Algorithm Family*."""
+
+HISTOGRAM_ANALYSIS = Code("123105", "DCM", "Histogram Analysis")
+"""CID 7162 *Surface Processing Algorithm Family*."""

@@ -8,14 +8,17 @@ The one convention of this house: arrays are indexed ``(slice, row, column)`` an
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset
 
 from overread.dicom.codes import Segment
-
-Affine = NDArray[np.float64]
+from overread.dicom.geometry import Affine, Plane, group, lay_out
+from overread.dicom.study import Instance, Series
+from overread.errors import Refused
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,8 @@ class Volume:
         UCUM unit of the values; ``1`` for arbitrary units, ``[hnsf'U]`` for Hounsfield units.
     modality : str
         Modality of the source images.
+    acquired_spacing : tuple of float, optional
+        Spacing along (slice, row, column) before any resampling; none where it is `spacing`.
     """
 
     array: NDArray[Any]
@@ -41,6 +46,7 @@ class Volume:
     frame_of_reference: str = ""
     unit: str = "1"
     modality: str = ""
+    acquired_spacing: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.array.ndim != 3:
@@ -106,3 +112,83 @@ class Mask:
     def with_array(self, array: NDArray[Any]) -> Mask:
         """Return other labels on the same grid."""
         return replace(self, array=array)
+
+
+HOUNSFIELD = "[hnsf'U]"
+
+
+def read_volume(series: Series) -> Volume:
+    """Read the pixels of a series as one volume.
+
+    Every transfer syntax that pydicom decodes is read. Each slice's own RescaleSlope and
+    RescaleIntercept are applied. Values of MONOCHROME1 images are *not* inverted: that attribute
+    says how to show them, not what they are. Padding stays as it is.
+
+    Parameters
+    ----------
+    series : Series
+        In any order; single-frame or multi-frame.
+
+    Returns
+    -------
+    Volume
+        float32; in Hounsfield units for a CT, unless its RescaleType says otherwise.
+
+    Raises
+    ------
+    GeometryError
+        The slices make no regular grid.
+    Refused
+        An image has no pixels, colour pixels, or pixels that cannot be decoded.
+    """
+    grid = lay_out(series)
+    array = np.empty(grid.shape, dtype=np.float32)
+    frames = lru_cache(maxsize=1)(_frames)
+    for index, plane in enumerate(grid.planes):
+        slope, intercept, _ = _rescale(plane)
+        array[index] = frames(plane.instance)[plane.frame]
+        array[index] *= slope
+        array[index] += intercept
+    header = series.header
+    modality = str(header.get("Modality", ""))
+    kind = _rescale(grid.planes[0])[2]
+    return Volume(
+        array,
+        grid.affine,
+        str(header.get("FrameOfReferenceUID", "")),
+        HOUNSFIELD if modality == "CT" and kind in ("", "HU") else "1",
+        modality,
+    )
+
+
+def _frames(instance: Instance) -> NDArray[Any]:
+    try:
+        pixels = instance.dataset().pixel_array
+    except (AttributeError, ValueError, RuntimeError, NotImplementedError, EOFError) as error:
+        raise Refused(
+            f"image {instance.uid}: its pixels cannot be read ({error}); send the image again"
+        ) from error
+    if int(instance.header.get("SamplesPerPixel") or 1) != 1:
+        raise Refused(f"image {instance.uid} is in colour; one value per pixel was expected")
+    return pixels if pixels.ndim == 3 else pixels[None]
+
+
+def _rescale(plane: Plane) -> tuple[float, float, str]:
+    header = plane.instance.header
+    place: Dataset | None = header
+    if header.get("PerFrameFunctionalGroupsSequence"):
+        item = header.PerFrameFunctionalGroupsSequence[plane.frame]
+        place = group(item, "PixelValueTransformationSequence", header)
+    if place is None:
+        return 1.0, 0.0, ""
+    if place.get("ModalityLUTSequence"):
+        raise Refused(
+            f"{plane.name} maps its values through a ModalityLUTSequence, which is not read; "
+            "RescaleSlope and RescaleIntercept were expected"
+        )
+    slope, intercept = place.get("RescaleSlope"), place.get("RescaleIntercept")
+    return (
+        1.0 if slope is None else float(slope),
+        0.0 if intercept is None else float(intercept),
+        str(place.get("RescaleType") or ""),
+    )

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from overread.dicom.match import Condition
 from overread.settings import AETitle, Duration, Frozen
 
 STAGES = ("development", "shadow", "validation", "clinical")
@@ -18,15 +19,15 @@ class RequiredSeries(Frozen):
 
     Attributes
     ----------
-    series : dict
-        A condition of the one condition language (`overread.dicom.match`).
+    series : Condition
+        What a series must say (`overread.dicom.match`).
     at_least : int
         How many series must satisfy it.
     instances : int
         How many instances each of them must have.
     """
 
-    series: Any
+    series: Condition
     at_least: int = Field(default=1, ge=1)
     instances: int = Field(default=1, ge=1)
 

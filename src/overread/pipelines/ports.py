@@ -133,7 +133,7 @@ def signature(name: str, function: Callable[..., Any]) -> Signature:
         A parameter or the return value has no annotation, or the function takes ``*args`` or
         ``**kwargs``.
     """
-    hints = get_type_hints(function)
+    hints = get_type_hints(function, include_extras=True)
     inputs: dict[str, Any] = {}
     settings: dict[str, Any] = {}
     optional: set[str] = set()

@@ -1,1 +1,1 @@
-"""A scanner, a PACS and phantoms to try the whole with."""
+"""A simulated hospital: a scanner, a PACS and phantom patients, to try the whole with."""

@@ -8,18 +8,22 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from overread.store.tables import new_id
 
 _KEY = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
+_FOLDER_SYNCS = 8
+"""Folders that are synced at once in one process."""
+
 Buffer = bytes | bytearray | memoryview
 
 
-def new_key(kind: str, at: datetime, suffix: str = ".dcm") -> str:
+def new_key(kind: str, at: datetime, *, writer: str = "", suffix: str = ".dcm") -> str:
     """Make a key: what it is, the hour it came (UTC), an opaque id.
 
     Parameters
@@ -28,10 +32,50 @@ def new_key(kind: str, at: datetime, suffix: str = ".dcm") -> str:
         ``instances``, ``quarantine``, or another room's word.
     at : datetime
         Aware.
+    writer : str
+        Who writes it; `Archive.written` finds its objects again.
     suffix : str
         Ending of the file's name.
     """
-    return f"{kind}/{at.astimezone(UTC):%Y/%m/%d/%H}/{new_id()}{suffix}"
+    return f"{kind}/{at.astimezone(UTC):%Y/%m/%d/%H}/{writer}{new_id()}{suffix}"
+
+
+class Pending:
+    """An object that is written, and on its way to the disk.
+
+    Parameters
+    ----------
+    file : int
+        Descriptor, open for writing.
+    path : Path
+        Its file.
+    folder : Future
+        The sync of its folder entry, which goes on at the same time: the journal of the file
+        system then writes once for both.
+    """
+
+    def __init__(self, file: int, path: Path, folder: Future[None]) -> None:
+        self._file = file
+        self._path = path
+        self._folder = folder
+
+    def sync(self) -> None:
+        """Wait until the object and its folder entry are on disk.
+
+        Raises
+        ------
+        OSError
+            They cannot be; the object is removed.
+        """
+        try:
+            try:
+                os.fsync(self._file)
+            finally:
+                os.close(self._file)
+                self._folder.result()
+        except BaseException:
+            self._path.unlink(missing_ok=True)
+            raise
 
 
 class Archive:
@@ -46,6 +90,7 @@ class Archive:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folders = ThreadPoolExecutor(_FOLDER_SYNCS, "archive-folders")
 
     def path(self, key: str) -> Path:
         """Return the file of a key, whether or not it exists.
@@ -77,27 +122,41 @@ class Archive:
         OSError
             It could not be written; nothing is left behind.
         """
+        self.begin(key, data).sync()
+
+    def begin(self, key: str, data: Buffer | Iterable[Buffer]) -> Pending:
+        """Write an object that is not on disk before its `Pending.sync` returns.
+
+        Between the two a caller can do what also takes the disk's time, such as a commit. It is
+        `put` otherwise.
+        """
         path = self.path(key)
         self._make_folder(path.parent)
-        parts = [data] if isinstance(data, (bytes, bytearray, memoryview)) else data
+        parts = [data] if isinstance(data, bytes | bytearray | memoryview) else data
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            try:
-                for part in parts:
-                    rest = memoryview(part)
-                    while rest:
-                        rest = rest[os.write(file, rest) :]
-                os.fsync(file)
-            finally:
-                os.close(file)
-            _sync_folder(path.parent)
+            for part in parts:
+                rest = memoryview(part)
+                while rest:
+                    rest = rest[os.write(file, rest) :]
         except BaseException:
+            os.close(file)
             path.unlink(missing_ok=True)
             raise
+        return Pending(file, path, self._folders.submit(_sync_folder, path.parent))
 
     def remove(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
         self.path(key).unlink(missing_ok=True)
+
+    def written(self, kind: str, writer: str, since: datetime, until: datetime) -> Iterator[str]:
+        """Find the keys of what one writer wrote in the hours from ``since`` to ``until``."""
+        hour = since.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+        while hour <= until:
+            folder = self.root / f"{kind}/{hour:%Y/%m/%d/%H}"
+            for path in sorted(folder.glob(f"{writer}*")):
+                yield str(path.relative_to(self.root))
+            hour += timedelta(hours=1)
 
     def free(self) -> int:
         """Bytes free on the archive's disk."""

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from overread.store.tables import Audit
 
 
-def record(
+def record(  # noqa: PLR0917 - a sentence: at this time, this one did this to that
     session: Session,
     at: datetime,
     actor: str,

@@ -76,6 +76,8 @@ class Association(Base):
     closed_at: Mapped[datetime | None]
     ended: Mapped[str | None]
     """``released``, ``aborted`` or ``lost``; none while it is open."""
+    receiver: Mapped[str]
+    """The receiver process that has it; opaque, new at each start."""
 
 
 class Turned(Base):
@@ -118,8 +120,9 @@ class Instance(Base):
 
     __tablename__ = "instance"
     __table_args__ = (
-        UniqueConstraint("sop_instance_uid", "digest"),
+        UniqueConstraint("sop_instance_uid", "transfer_syntax_uid", "digest"),
         Index(None, "study_uid", "series_uid"),
+        Index(None, "study_uid", "patient_id", "issuer"),
         Index(None, "accession"),
         Index(None, "patient_id", "issuer"),
     )
@@ -187,7 +190,8 @@ class Arrival(Base):
     at: Mapped[datetime]
     disposition: Mapped[str]
     """``new`` until the engine has looked; then what became of it: ``gathered``, ``repeat``,
-    ``late: no step selects it``, ``held: …``, ``kept`` (the router's own AE title)."""
+    ``late: no step selects it``, ``held: …``, ``kept`` (the router's own AE title), ``ours`` (we
+    made it, and it came back)."""
     exam_id: Mapped[str | None] = mapped_column(ForeignKey("exam.id"))
 
 
@@ -357,7 +361,8 @@ class Delivery(Base):
     """``route NAME`` or ``job ID``."""
     why: Mapped[dict[str, Any]]
     state: Mapped[str]
-    """``queued``, ``delivered``, ``waiting`` (to be tried again), ``failed`` (a person must act)."""
+    """``queued``, ``delivered``, ``waiting`` (to be tried again), ``failed`` (a person must act),
+    ``held`` (a copy that conflicts with another, or is not settled yet)."""
     attempts: Mapped[int]
     error: Mapped[str]
     created_at: Mapped[datetime]

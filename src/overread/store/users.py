@@ -192,6 +192,13 @@ def _keep_session(
     )
 
 
+def record_failure(session: Session, at: datetime, name: str, address: str) -> None:
+    """Tell the audit of a failed sign-in; an unknown name is not repeated (it may be a password)."""
+    user_id = session.scalar(select(tables.User.id).where(tables.User.name == name))
+    subject = f"user {user_id}" if user_id else "user unknown"
+    record(session, at, "anonymous", "fail to sign in", subject, {"address": address})
+
+
 def find_session(session: Session, at: datetime, token: str) -> Signed | None:
     """Return who a token belongs to; none if it is unknown, expired or its user is disabled."""
     row = session.get(tables.Session, _digest(token))

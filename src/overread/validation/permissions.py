@@ -114,5 +114,6 @@ def may(actor: Actor | None, action: str, resource: str = "") -> Answer:
         return Answer(True, f"{actor.role}s may {asked.phrase}{of}")
     allowed = " or ".join(role for role in ROLES if role in asked.roles)
     return Answer(
-        False, f"{actor.name} is {actor.role or 'without a role'}; to {asked.phrase}{of} needs {allowed}"
+        False,
+        f"{actor.name} is {actor.role or 'without a role'}; to {asked.phrase}{of} needs {allowed}",
     )

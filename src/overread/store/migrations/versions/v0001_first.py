@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("opened_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ended", sa.String(), nullable=True),
+        sa.Column("receiver", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_association")),
     )
     op.create_table(
@@ -101,12 +102,21 @@ def upgrade() -> None:
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_instance")),
         sa.UniqueConstraint(
-            "sop_instance_uid", "digest", name=op.f("uq_instance_sop_instance_uid_digest")
+            "sop_instance_uid",
+            "transfer_syntax_uid",
+            "digest",
+            name=op.f("uq_instance_sop_instance_uid_transfer_syntax_uid_digest"),
         ),
     )
     op.create_index(op.f("ix_instance_accession"), "instance", ["accession"], unique=False)
     op.create_index(
         op.f("ix_instance_patient_id_issuer"), "instance", ["patient_id", "issuer"], unique=False
+    )
+    op.create_index(
+        op.f("ix_instance_study_uid_patient_id_issuer"),
+        "instance",
+        ["study_uid", "patient_id", "issuer"],
+        unique=False,
     )
     op.create_index(
         op.f("ix_instance_study_uid_series_uid"),
@@ -363,6 +373,7 @@ def downgrade() -> None:
     op.drop_table("turned")
     op.drop_table("lease")
     op.drop_index(op.f("ix_instance_study_uid_series_uid"), table_name="instance")
+    op.drop_index(op.f("ix_instance_study_uid_patient_id_issuer"), table_name="instance")
     op.drop_index(op.f("ix_instance_patient_id_issuer"), table_name="instance")
     op.drop_index(op.f("ix_instance_accession"), table_name="instance")
     op.drop_table("instance")

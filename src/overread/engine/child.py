@@ -1,0 +1,213 @@
+"""The child process: runs operators, one request a line on stdin, one answer a line on stdout.
+
+It knows no database, no site folder and no archive. A request names an operator, the folders its
+inputs lie in, and the folder to write to; what a step made stays in memory until a request comes
+that is of another job, so that nothing is read twice.
+
+Everything printed or logged while a step runs, by native code too, goes to the step's log file.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import queue
+import resource
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from overread import registry
+from overread.dicom.study import Exam, Instance, Origin, Series
+from overread.engine.weights import verify
+from overread.errors import Refused, StepFailed
+from overread.operators import files
+from overread.operators.run import run
+from overread.pipelines.model import ModelCard
+from overread.pipelines.ports import Context, Model, signature
+
+EXAM = "_exam"
+"""The name under which ``folders`` has the job's exam; a step's name cannot be that."""
+
+
+class Memory:
+    """What the steps of the current job have made."""
+
+    def __init__(self) -> None:
+        self._job = ""
+        self._made: dict[str, object] = {}
+
+    def of(self, job: str) -> dict[str, object]:
+        """Return what is there of a job; what was there of another is let go."""
+        if job != self._job:
+            self._job, self._made = job, {}
+        return self._made
+
+
+def step(request: dict[str, Any], memory: Memory) -> dict[str, Any]:
+    """Run one step.
+
+    Parameters
+    ----------
+    request : dict
+        ``job``, ``step``; ``operator`` and ``source`` (a file of the site's own, or none);
+        ``inputs``: port to the step it takes; ``folders``: such a step to its folder; ``settings``;
+        ``context``; ``models``: ``name@version`` to card and file; ``out``: the folder to write.
+
+    Returns
+    -------
+    dict
+        ``type`` of what was made, ``account``, and for a series the UIDs of its ``instances``.
+    """
+    made = memory.of(request["job"])
+    name, settings = request["operator"], request["settings"]
+    function = find(name, request["source"])
+    ports = signature(name, function)
+    given = {port: EXAM for port, kind in ports.inputs.items() if kind is Exam}
+    inputs: dict[str, object] = {}
+    for port, source in {**given, **request["inputs"]}.items():
+        if source not in made:
+            folder = Path(request["folders"][source])
+            made[source] = read_exam(folder) if source == EXAM else files.load(folder)
+        inputs[port] = made[source]
+    wanted = {settings[setting] for setting in ports.models if setting in settings}
+    models = {
+        reference: _model(facts)
+        for reference, facts in request["models"].items()
+        if reference in wanted
+    }
+    output, account = run(
+        function, ports, inputs, settings, _context(request["context"]), models
+    )
+    out = Path(request["out"])
+    files.save(output, out)
+    made[request["step"]] = output
+    return {
+        "type": type(output).__name__,
+        "account": asdict(account),
+        "instances": [one.uid for one in output] if isinstance(output, Series) else [],
+    }
+
+
+def read_exam(folder: Path) -> Exam:
+    """Read the exam that the engine laid out: ``exam.json`` and the files it names.
+
+    Headers are read up to PixelData; the pixels wait for the operator that wants them.
+    """
+    from pydicom import dcmread
+
+    listed = json.loads((folder / "exam.json").read_text(encoding="utf-8"))
+    return Exam(
+        tuple(
+            Instance(
+                dcmread(folder / entry["file"], stop_before_pixels=True, force=True),
+                folder / entry["file"],
+                Origin(**entry["origin"]),
+            )
+            for entry in listed
+        )
+    )
+
+
+def find(name: str, source: str | None) -> Callable[..., Any]:
+    """Return an operator: an installed one, or one of a file of the site's own."""
+    if source is None:
+        found: Callable[..., Any] = registry.load("operators", name)
+        return found
+    module_name = f"site_operators_{Path(source).stem}"
+    if module_name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(module_name, source)
+        if spec is None or spec.loader is None:
+            raise StepFailed(f"operator {name}: {source} cannot be imported")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[module_name] = module
+        spec.loader.exec_module(module)
+    function: Callable[..., Any] = getattr(sys.modules[module_name], name)
+    return function
+
+
+def _model(facts: dict[str, Any]) -> Model:
+    card = ModelCard.model_validate(facts["card"])
+    file = Path(facts["file"])
+    verify(file, card.sha256)
+    return Model(card, file)
+
+
+def _context(facts: dict[str, Any]) -> Context:
+    return Context(
+        **{
+            **facts,
+            "at": datetime.fromisoformat(facts["at"]),
+            "models": tuple(ModelCard.model_validate(card) for card in facts["models"]),
+        }
+    )
+
+
+def answer(line: str, memory: Memory) -> dict[str, Any]:
+    """Run one request, whatever becomes of it, and say what did."""
+    request = json.loads(line)
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    outside = os.dup(2)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    try:
+        return step(request, memory)
+    except Refused as error:
+        return {"refused": str(error)}
+    except StepFailed as error:
+        return {"failed": str(error)}
+    except MemoryError as error:
+        traceback.print_exc()
+        return {"memory": str(error) or "an allocation failed"}
+    except Exception as error:  # noqa: BLE001, the edge of this process: told to the worker
+        traceback.print_exc()
+        return {"failed": f"{type(error).__name__}: {error}"}
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(outside, 1)
+        os.dup2(outside, 2)
+        os.close(outside)
+        os.close(log)
+
+
+def _listen(lines: queue.Queue[str]) -> None:
+    """Pass requests on; when the worker is gone, end at once, whatever runs."""
+    for line in sys.stdin:
+        lines.put(line)
+    os._exit(0)
+
+
+def _say(channel: TextIO, message: dict[str, Any]) -> None:
+    channel.write(json.dumps(message) + "\n")
+    channel.flush()
+
+
+def main() -> None:
+    """Serve requests until the worker closes our stdin."""
+    limit = int(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what operators print is not an answer
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    import highdicom  # noqa: F401, loaded now so that the first job does not wait for it
+
+    lines: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=_listen, args=(lines,), daemon=True).start()
+    memory = Memory()
+    _say(channel, {"ready": True})
+    while True:
+        _say(channel, answer(lines.get(), memory))
+
+
+if __name__ == "__main__":
+    main()

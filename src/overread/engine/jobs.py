@@ -1,0 +1,449 @@
+"""Jobs: a durable workflow that runs a pipeline's steps on an exam and keeps the results.
+
+What a step made is recorded before the next one begins, so a job that was cut off goes on after
+its last finished step. Every write of a job is conditional on the worker's boot id, which the job
+carries while it runs: a worker that was given up for dead, and comes back, finds the job another's
+and lets go.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from overread.engine.child import EXAM
+from overread.engine.folders import JobFolder, digests
+from overread.engine.headers import origin_of
+from overread.engine.keeping import keep_results, models_of, upstream
+from overread.engine.opening import Ticket, operator_folder
+from overread.engine.sandbox import Child, Children
+from overread.engine.sources import snapshot
+from overread.engine.weights import verify
+from overread.engine.workflows import Interrupted, Queue, Workflows
+from overread.errors import Refused, StepFailed
+from overread.pipelines.check import order
+from overread.pipelines.definition import Pipeline, Step
+from overread.pipelines.job import JobState, StepState
+from overread.site import SiteFolder
+from overread.store.archive import Archive
+from overread.store.database import Database
+from overread.store.tables import (
+    Arrival,
+    Association,
+    Exam,
+    ExamInstance,
+    Instance,
+    Job,
+    StepRun,
+)
+
+_log = structlog.get_logger(__name__)
+
+QUEUE = "jobs"
+_WORKFLOW = "job"
+_WATCH_SECONDS = 0.5
+
+
+class Cancelled(Exception):
+    """A person has cancelled the job; the row says so already."""
+
+
+class Jobs:
+    """Runs jobs in one worker.
+
+    Parameters
+    ----------
+    site : SiteFolder
+        Says where the work folder, the models and the operators are.
+    database : Database
+        Jobs, steps and results.
+    archive : Archive
+        Where the exam's files are, and objects go.
+    workflows : Workflows
+        Before its launch.
+    children : Children
+        One for each job at once.
+    boot : str
+        New at each start of this worker.
+    """
+
+    def __init__(
+        self,
+        site: SiteFolder,
+        database: Database,
+        archive: Archive,
+        workflows: Workflows,
+        children: Children,
+        boot: str,
+    ) -> None:
+        self.site = site
+        self.database = database
+        self.archive = archive
+        self.workflows = workflows
+        self.children = children
+        self.boot = boot
+        self.stopping = threading.Event()
+        workflows.register(_WORKFLOW, self.run)
+
+    def queue(self) -> Queue:
+        """Return the queue that jobs wait in."""
+        return Queue(self.site.settings.engine.concurrency, poll=0.1)
+
+    def enqueue(self, ticket: Ticket) -> None:
+        """Put a job into the queue; once for each attempt, however often asked."""
+        self.workflows.enqueue(
+            _WORKFLOW,
+            QUEUE,
+            workflow_id(ticket.job, ticket.attempt),
+            ticket.job,
+            ticket.attempt,
+            priority=ticket.priority,
+        )
+
+    def queued(self) -> list[Ticket]:
+        """List the jobs that are to be in the queue."""
+        with self.database.read() as session:
+            rows = session.execute(
+                select(Job.id, Job.attempt, Job.priority).where(Job.state == JobState.QUEUED)
+            )
+            return [Ticket(*row) for row in rows]
+
+    def folder(self, job_id: str) -> JobFolder:
+        """Return a job's work folder."""
+        return JobFolder(work_folder(self.site) / job_id)
+
+    def run(self, job_id: str, attempt: int) -> str:
+        """Run an attempt of a job: the workflow's body. Return the state it ends in."""
+        names = self._claim(job_id, attempt)
+        if names is None:
+            return "not ours"
+        outcome = "done"
+        with self.children.one() as child:
+            work = [("stage", self._stage)]
+            work += [(name, self._step_of(name, child)) for name in names]
+            work += [("keep", self._keep)]
+            for name, do in work:
+                outcome = self.workflows.step(name, self._guarded(do), job_id, attempt)
+                if outcome != "done":
+                    break
+        return outcome
+
+    def _claim(self, job_id: str, attempt: int) -> list[str] | None:
+        """Make the job this worker's; return its steps in order, or none if it is not to run."""
+        with self.database.write() as session:
+            claimed = session.scalar(
+                update(Job)
+                .where(
+                    Job.id == job_id,
+                    Job.attempt == attempt,
+                    Job.state.in_((JobState.QUEUED, JobState.RUNNING)),
+                )
+                .values(state=JobState.RUNNING, worker=self.boot)
+                .returning(Job.id)
+            )
+            if claimed is None:
+                return None
+            job = session.get_one(Job, job_id, populate_existing=True)
+            job.started_at = job.started_at or datetime.now(UTC)
+            return order(Pipeline.model_validate(job.definition))
+
+    def _guarded(
+        self, do: Callable[[str, int], None]
+    ) -> Callable[[str, int], str]:
+        """Make a step's function say what became of it, and record it where it went wrong."""
+
+        def guarded(job_id: str, attempt: int) -> str:
+            try:
+                do(job_id, attempt)
+            except Cancelled:
+                return JobState.CANCELLED
+            except Refused as error:
+                return self._end(job_id, JobState.REFUSED, str(error))
+            except StepFailed as error:
+                return self._end(job_id, JobState.FAILED, str(error))
+            except Exception as error:  # noqa: BLE001, the job's edge: recorded for a person
+                _log.error("job failed by a defect", job=job_id, error=traceback.format_exc())
+                return self._end(
+                    job_id, JobState.FAILED, f"a defect of ours: {type(error).__name__}: {error}"
+                )
+            return "done"
+
+        return guarded
+
+    def _end(self, job_id: str, state: JobState, reason: str) -> str:
+        with self.database.write() as session:
+            job = self._own(session, job_id)
+            job.state, job.reason, job.ended_at = state, reason, datetime.now(UTC)
+        return state
+
+    def _own(self, session: Session, job_id: str) -> Job:
+        """Return the job, if it is still this worker's and still running.
+
+        Raises
+        ------
+        Cancelled
+            A person has cancelled it.
+        Interrupted
+            Another worker has it, or it is another attempt's.
+        """
+        job = session.get_one(Job, job_id, populate_existing=True, with_for_update=True)
+        if job.state == JobState.CANCELLED:
+            raise Cancelled
+        if job.worker != self.boot or job.state != JobState.RUNNING:
+            raise Interrupted
+        return job
+
+    def _stage(self, job_id: str, _attempt: int) -> None:
+        """Lay out the exam's files, and compare the models with their digests."""
+        with self.database.read() as session:
+            job = session.get_one(Job, job_id)
+            rows = session.execute(
+                select(Instance, Arrival, Association)
+                .join(ExamInstance, ExamInstance.instance_id == Instance.id)
+                .join(Arrival, Arrival.id == ExamInstance.arrival_id)
+                .outerjoin(Association, Association.id == Arrival.association_id)
+                .where(ExamInstance.exam_id == job.exam_id)
+                .order_by(Instance.study_uid, Instance.series_uid, Instance.id)
+            ).all()
+        for model in job.models:
+            verify(self._weights(model), model["digest"])
+        self.folder(job_id).lay_out(
+            (self.archive.path(instance.key), origin_of(arrival, association))
+            for instance, arrival, association in rows
+        )
+
+    def _weights(self, model: dict[str, Any]) -> Any:
+        reference = f"{model['name']}@{model['version']}"
+        if reference not in self.site.models:
+            raise StepFailed(
+                f"the site has no model {reference} any more, which this job is pinned to"
+            )
+        return self.site.models[reference].file
+
+    def _step_of(self, name: str, child: Child) -> Callable[[str, int], None]:
+        def step(job_id: str, attempt: int) -> None:
+            self._step(job_id, attempt, name, child)
+
+        return step
+
+    def _step(self, job_id: str, attempt: int, name: str, child: Child) -> None:
+        """Run one step, unless what it makes is there already."""
+        request = self._begin(job_id, attempt, name)
+        if request is None:
+            return
+        step = Step.model_validate(request.pop("definition"))
+        limit = step.timeout or self.site.settings.engine.step_timeout
+        try:
+            answer = child.run(request, limit.total_seconds(), self._watch(job_id))
+        except (Refused, StepFailed) as error:
+            refused = isinstance(error, Refused)
+            state = StepState.REFUSED if refused else StepState.FAILED
+            self._finish(job_id, attempt, name, state, error=str(error))
+            raise type(error)(f"step {name}: {error}") if not refused else error from None
+        except Cancelled:
+            self._cancelled(job_id, attempt, name)
+            raise
+        outputs = {
+            "type": answer["type"],
+            "files": digests(self.folder(job_id).unfinished(name)),
+            "instances": answer["instances"],
+        }
+        self._finish(
+            job_id, attempt, name, StepState.DONE, outputs=outputs, report=answer["account"]
+        )
+
+    def _watch(self, job_id: str) -> Callable[[], None]:
+        """Return a check, to be called while a step runs, that raises when it must not go on."""
+        looked = time.monotonic()
+
+        def watch() -> None:
+            nonlocal looked
+            if self.stopping.is_set():
+                raise Interrupted
+            if time.monotonic() - looked < _WATCH_SECONDS:
+                return
+            looked = time.monotonic()
+            with self.database.read() as session:
+                row = session.execute(
+                    select(Job.state, Job.worker).where(Job.id == job_id)
+                ).one()
+            if row.state == JobState.CANCELLED:
+                raise Cancelled
+            if row.worker != self.boot:
+                raise Interrupted
+
+        return watch
+
+    def _begin(self, job_id: str, attempt: int, name: str) -> dict[str, Any] | None:
+        """Record that a step begins; return the request for the child, none if it is done."""
+        folder = self.folder(job_id)
+        with self.database.write() as session:
+            job = self._own(session, job_id)
+            steps = {
+                one: Step.model_validate(step) for one, step in job.definition["steps"].items()
+            }
+            names = order(Pipeline.model_validate(job.definition))
+            run = self._run_row(session, job, name, names)
+            if run.state == StepState.DONE and folder.whole(name, run.outputs["files"]):
+                return None
+            run.state, run.runs, run.worker = StepState.RUNNING, run.runs + 1, self.boot
+            run.started_at, run.ended_at, run.error = datetime.now(UTC), None, ""
+            run.inputs = _inputs(session, job, steps[name])
+            before = models_of(steps, upstream(steps, name), job.models)
+            request = {
+                "job": job_id,
+                "step": name,
+                "definition": job.definition["steps"][name],
+                "operator": steps[name].use,
+                "source": self._source(job, steps[name].use),
+                "inputs": steps[name].in_,
+                "folders": {
+                    EXAM: str(folder.exam),
+                    **{one: str(folder.step(one)) for one in steps[name].in_.values()},
+                },
+                "settings": steps[name].with_,
+                "models": {
+                    f"{model['name']}@{model['version']}": {
+                        "card": model["card"],
+                        "file": str(self._weights(model)),
+                    }
+                    for model in job.models
+                },
+                "context": {
+                    "job": job_id,
+                    "step": name,
+                    "at": job.created_at.isoformat(),
+                    "pipeline": job.pipeline,
+                    "pipeline_version": job.pipeline_version,
+                    "timezone": self.site.settings.site.timezone,
+                    "stage": job.stage,
+                    "models": [model["card"] for model in before],
+                },
+                "log": str(folder.log_file(name)),
+            }
+        request["out"] = str(folder.fresh(name))
+        return request
+
+    def _source(self, job: Job, operator: str) -> str | None:
+        digest = job.operators.get(operator, {}).get("sha256")
+        return str(snapshot(operator_folder(self.site), digest)) if digest else None
+
+    def _run_row(self, session: Session, job: Job, name: str, names: list[str]) -> StepRun:
+        """Return the step's row of this attempt; made from an earlier attempt where that may be.
+
+        An attempt that begins at a step takes what the steps before it made from the attempt
+        before, if that is still there.
+        """
+        rows = session.scalars(
+            select(StepRun)
+            .where(StepRun.job_id == job.id, StepRun.name == name)
+            .order_by(StepRun.attempt.desc())
+        ).all()
+        if rows and rows[0].attempt == job.attempt:
+            return rows[0]
+        taken = next((row for row in rows if row.state == StepState.DONE), None)
+        if not job.from_step or names.index(name) >= names.index(job.from_step):
+            taken = None
+        row = StepRun(
+            job_id=job.id,
+            name=name,
+            attempt=job.attempt,
+            runs=0,
+            position=names.index(name),
+            operator=job.definition["steps"][name]["use"],
+            state=StepState.DONE if taken else StepState.RUNNING,
+            inputs=taken.inputs if taken else {},
+            outputs=taken.outputs if taken else {},
+            settings=job.definition["steps"][name]["with"],
+            report=taken.report if taken else {},
+            error="",
+            log=f"taken from attempt {taken.attempt}" if taken else "",
+            worker=self.boot,
+            started_at=taken.started_at if taken else datetime.now(UTC),
+            ended_at=taken.ended_at if taken else None,
+        )
+        session.add(row)
+        return row
+
+    def _finish(
+        self,
+        job_id: str,
+        attempt: int,
+        name: str,
+        state: StepState,
+        *,
+        outputs: dict[str, Any] | None = None,
+        report: dict[str, Any] | None = None,
+        error: str = "",
+    ) -> None:
+        folder = self.folder(job_id)
+        with self.database.write() as session:
+            self._own(session, job_id)
+            run = _step_run(session, job_id, attempt, name)
+            run.state, run.error, run.ended_at = state, error, datetime.now(UTC)
+            run.outputs, run.report, run.log = outputs or {}, report or {}, folder.log(name)
+            if state == StepState.DONE:
+                folder.finish(name)  # before the commit: a row that says done has its files
+
+    def _cancelled(self, job_id: str, attempt: int, name: str) -> None:
+        with self.database.write() as session:
+            run = _step_run(session, job_id, attempt, name)
+            run.state, run.ended_at = StepState.CANCELLED, datetime.now(UTC)
+            run.log = self.folder(job_id).log(name)
+
+    def _keep(self, job_id: str, attempt: int) -> None:
+        """Keep the results and end the job, in one transaction."""
+        now = datetime.now(UTC)
+        with self.database.write() as session:
+            job = session.get_one(Job, job_id)
+            if job.state == JobState.DONE:
+                return  # kept before, and cut off before the workflow library knew it
+            job = self._own(session, job_id)
+            runs = {
+                run.name: run
+                for run in session.scalars(
+                    select(StepRun).where(StepRun.job_id == job_id, StepRun.attempt == attempt)
+                )
+            }
+            keep_results(session, self.archive, self.folder(job_id), job, runs, now)
+            job.state, job.reason, job.ended_at = JobState.DONE, "", now
+
+
+def workflow_id(job_id: str, attempt: int) -> str:
+    """Return the id of the workflow that runs an attempt of a job."""
+    return f"job-{job_id}-{attempt}"
+
+
+def work_folder(site: SiteFolder) -> Any:
+    """Return the folder below which jobs have their work folders."""
+    return site.settings.data / "work"
+
+
+def _step_run(session: Session, job_id: str, attempt: int, name: str) -> StepRun:
+    return session.scalars(
+        select(StepRun).where(
+            StepRun.job_id == job_id, StepRun.attempt == attempt, StepRun.name == name
+        )
+    ).one()
+
+
+def _inputs(session: Session, job: Job, step: Step) -> dict[str, Any]:
+    """Say what a step is given: port to step, with the files and digests it made."""
+    made = {
+        run.name: run.outputs.get("files", {})
+        for run in session.scalars(
+            select(StepRun).where(StepRun.job_id == job.id, StepRun.attempt == job.attempt)
+        )
+    }
+    return {
+        port: {"step": source, "files": made.get(source, {})}
+        for port, source in step.in_.items()
+    }

@@ -1,0 +1,177 @@
+"""A job's results are kept: rows, objects in the archive, what they supersede, where they go."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from overread.dicom.provenance import DerivedObject
+from overread.engine.folders import JobFolder
+from overread.errors import StepFailed
+from overread.operators import files
+from overread.pipelines.definition import Step
+from overread.store import deliveries, instances
+from overread.store.archive import Archive
+from overread.store.tables import Exam, Instance, Job, Result, StepRun, new_id
+from overread.validation.results import Measurements
+
+
+def upstream(steps: dict[str, Step], name: str) -> list[str]:
+    """List the steps that a step's inputs come from, directly or not, the nearest first."""
+    found: list[str] = []
+    front = [name]
+    while front:
+        front = [
+            source
+            for step in front
+            for source in steps[step].in_.values()
+            if source in steps and source not in found
+        ]
+        front = list(dict.fromkeys(front))
+        found += front
+    return found
+
+
+def models_of(steps: dict[str, Step], names: Sequence[str], pinned: Sequence[Any]) -> list[Any]:
+    """List the pinned models that some steps run, in the order of the steps."""
+    by_reference = {f"{model['name']}@{model['version']}": model for model in pinned}
+    found = [
+        by_reference[value]
+        for name in names
+        for value in steps[name].with_.values()
+        if isinstance(value, str) and value in by_reference
+    ]
+    return [model for at, model in enumerate(found) if model not in found[:at]]
+
+
+def keep_results(
+    session: Session,
+    archive: Archive,
+    folder: JobFolder,
+    job: Job,
+    runs: dict[str, StepRun],
+    now: datetime,
+) -> None:
+    """Keep every result of a job, in the transaction that makes it done.
+
+    Parameters
+    ----------
+    session : Session
+        A writing session.
+    archive : Archive
+        Takes the objects.
+    folder : JobFolder
+        Holds what the steps made.
+    job : Job
+        The job.
+    runs : dict
+        Each step's run in this attempt.
+    now : datetime
+        Aware; when the results came to be known.
+    """
+    steps = {name: Step.model_validate(step) for name, step in job.definition["steps"].items()}
+    exam = session.get_one(Exam, job.exam_id)
+    members = _members(session, exam)
+    for name in job.definition["results"]:
+        made = files.load(folder.step(name))
+        before = upstream(steps, name)
+        kind, data, digest, instance = _content(session, archive, made, name, job.created_at)
+        model = next(iter(models_of(steps, [name, *before], job.models)), None)
+        sources = [
+            uid for step in [name, *before] for uid in runs[step].outputs.get("instances", [])
+        ]
+        result = Result(
+            id=new_id(),
+            job_id=job.id,
+            exam_id=exam.id,
+            name=name,
+            kind=kind,
+            data=data,
+            instance_id=instance.id if instance else None,
+            digest=digest,
+            model=model["name"] if model else "",
+            model_version=model["version"] if model else "",
+            model_digest=model["digest"] if model else "",
+            pipeline=job.pipeline,
+            pipeline_version=job.pipeline_version,
+            sources=list(dict.fromkeys(sources)) or members,
+            version=1,
+            supersedes=None,
+            superseded_by=None,
+            created_at=now,
+        )
+        _supersede(session, exam, result)
+        session.add(result)
+        if instance is not None:
+            _send(session, job, instance, now)
+
+
+def _content(
+    session: Session, archive: Archive, made: object, name: str, at: datetime
+) -> tuple[str, dict[str, Any], str, Instance | None]:
+    """Return kind, data, digest and object of a result."""
+    if isinstance(made, Measurements):
+        data = made.to_json()
+        text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return "measurements", data, hashlib.sha256(text.encode()).hexdigest(), None
+    if isinstance(made, DerivedObject):
+        instance = instances.keep_ours(session, archive, made.encode(), at)
+        data = {
+            "sop_instance_uid": made.uid,
+            "series_uid": instance.series_uid,
+            "segments": [_plain(asdict(segment)) for segment in made.segments],
+        }
+        return made.kind, data, instance.digest, instance
+    raise StepFailed(
+        f"step {name} made a {type(made).__name__}, which cannot be a result; expected "
+        "measurements or a DICOM object"
+    )
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))
+
+
+def _members(session: Session, exam: Exam) -> list[str]:
+    from overread.store.exams import members
+
+    return [instance.sop_instance_uid for instance, _ in members(session, exam.id)]
+
+
+def _supersede(session: Session, exam: Exam, result: Result) -> None:
+    """Let a result take the place of the current one of that name, of any revision of its exam."""
+    current = session.scalars(
+        select(Result)
+        .join(Exam, Exam.id == Result.exam_id)
+        .where(
+            Exam.root_id == exam.root_id,
+            Result.name == result.name,
+            Result.superseded_by.is_(None),
+            Result.job_id != result.job_id,
+        )
+        .order_by(Result.version.desc())
+    ).all()
+    for old in current:
+        old.superseded_by = result.id
+    if current:
+        result.supersedes, result.version = current[0].id, current[0].version + 1
+
+
+def _send(session: Session, job: Job, instance: Instance, now: datetime) -> None:
+    """Ask for the deliveries that the job's stage permits, and no others."""
+    for destination in job.definition["send"].get(job.stage, []):
+        deliveries.order(
+            session,
+            instance.id,
+            destination,
+            cause=f"job {job.id}",
+            why={"stage": job.stage},
+            at=now,
+        )

@@ -1,0 +1,294 @@
+"""Where model code runs: warm child processes that can be timed out, limited and killed.
+
+A child is ``python -m overread.engine.child`` inside bubblewrap: no network, no other processes,
+an environment of a few named variables, and a file system in which only the interpreter, the
+models, the site's operators and the work folder exist; only the work folder can be written to. It
+stays up from job to job, so that packages and weights load once.
+
+The memory limit is RLIMIT_DATA, which the child sets for itself and cannot raise again: an
+allocation past it fails where it is asked for, as a MemoryError with a traceback that names the
+line. Watching the resident size from outside would only see it afterwards, and could only kill.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import structlog
+
+from overread.errors import Refused, StepFailed
+
+_log = structlog.get_logger(__name__)
+
+_START_SECONDS = 120.0
+_WATCH_SECONDS = 0.1
+_PASSED_ON = (
+    "PATH",
+    "PYTHONPATH",
+    "LD_LIBRARY_PATH",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "CUDA_VISIBLE_DEVICES",
+)
+_PASSED_ON_PREFIXES = ("OPENBLAS_", "OMP_", "MKL_", "NVIDIA_")
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/sys")
+_SYSTEM_FILES = (
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/alternatives",
+    "/etc/localtime",
+)
+
+
+@dataclass(frozen=True)
+class Box:
+    """What a child process may use.
+
+    Attributes
+    ----------
+    isolation : {"bubblewrap", "none"}
+        ``none`` leaves out everything but the limits.
+    memory : int
+        Bytes.
+    threads : int
+        How many threads numerical libraries may start.
+    work : Path
+        The one folder it may write to.
+    readable : tuple of Path
+        Further files and folders it may read: models, operators.
+    """
+
+    isolation: Literal["bubblewrap", "none"]
+    memory: int
+    threads: int
+    work: Path
+    readable: tuple[Path, ...] = ()
+
+    def problem(self) -> str:
+        """Say why this isolation does not work here; empty when it does."""
+        if self.isolation == "none":
+            return ""
+        if shutil.which("bwrap") is None:
+            return "bubblewrap is not installed (Debian: apt install bubblewrap)"
+        tried = subprocess.run(
+            [*self._walls(), "true"], capture_output=True, text=True, check=False, timeout=30
+        )
+        return "" if tried.returncode == 0 else f"bubblewrap is not permitted: {tried.stderr}"
+
+    def command(self) -> list[str]:
+        """Return the command line of a child."""
+        child = [sys.executable, "-P", "-m", "overread.engine.child", str(self.memory)]
+        return child if self.isolation == "none" else [*self._walls(), *child]
+
+    def environment(self) -> dict[str, str]:
+        """Return the few variables that a child gets."""
+        passed = {
+            name: value
+            for name, value in os.environ.items()
+            if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
+        }
+        threads = str(self.threads)
+        return {
+            "OMP_NUM_THREADS": threads,
+            "OPENBLAS_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            **passed,
+            "OVERREAD_THREADS": threads,
+            "HOME": "/tmp",  # noqa: S108, a tmpfs of the child's own
+            "USER": "overread",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    def _walls(self) -> list[str]:
+        walls = ["bwrap", "--die-with-parent", "--unshare-net", "--unshare-pid", "--unshare-ipc"]
+        walls += ["--unshare-uts", "--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev"]
+        walls += ["--tmpfs", "/tmp"]  # noqa: S108, a tmpfs of the child's own
+        for path in (*_SYSTEM, *_SYSTEM_FILES):
+            walls += ["--ro-bind-try", path, path]
+        for device in sorted(Path("/dev").glob("nvidia*")):
+            walls += ["--dev-bind-try", str(device), str(device)]
+        code = {Path(sys.prefix), Path(sys.base_prefix), *(Path(entry) for entry in sys.path)}
+        for path in sorted(code | set(self.readable)):
+            if path.is_absolute() and path.exists() and path != Path("/"):
+                walls += ["--ro-bind", str(path), str(path)]
+        return [*walls, "--bind", str(self.work), str(self.work), "--chdir", str(self.work)]
+
+
+class Child:
+    """One child process; it starts when it is first needed, and again after it died.
+
+    Not for use by two threads at once.
+    """
+
+    def __init__(self, box: Box) -> None:
+        self.box = box
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pending = b""
+
+    def start(self) -> None:
+        """Start the process if it does not run, and wait until it is ready.
+
+        Raises
+        ------
+        StepFailed
+            It does not start.
+        """
+        if self._process is not None and self._process.poll() is None:
+            return
+        # bubblewrap dies with the *thread* that started it. The threads that come here are those
+        # of the worker's pool, which end only with the worker.
+        self._pending = b""
+        self._process = subprocess.Popen(
+            self.box.command(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=self.box.environment(),
+            cwd=self.box.work,
+            start_new_session=True,
+        )
+        self._answer(_START_SECONDS, lambda: None)
+
+    def run(
+        self, request: dict[str, Any], timeout: float, watch: Callable[[], None]
+    ) -> dict[str, Any]:
+        """Run one step.
+
+        Parameters
+        ----------
+        request : dict
+            See `overread.engine.child`.
+        timeout : float
+            Seconds; then the process is killed.
+        watch : callable
+            Called several times a second while the step runs. What it raises ends the step: the
+            process is killed and the error goes on.
+
+        Returns
+        -------
+        dict
+            What the child says of the step.
+
+        Raises
+        ------
+        Refused
+            The operator refused its input.
+        StepFailed
+            It raised, took too long, took too much memory or died.
+        """
+        self.start()
+        process = self._process
+        assert process is not None and process.stdin is not None
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            raise StepFailed(self._obituary()) from None
+        answer = self._answer(timeout, watch)
+        if "refused" in answer:
+            raise Refused(answer["refused"])
+        if "memory" in answer:
+            self.stop()  # what the failed allocation left behind is not worth keeping
+            raise StepFailed(
+                f"it asked for more memory than the {self.box.memory / 1e9:.3g} GB of "
+                f"engine.memory: {answer['memory']}"
+            )
+        if "failed" in answer:
+            raise StepFailed(answer["failed"])
+        return answer
+
+    def stop(self) -> None:
+        """Kill the process and everything it has started."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    continue
+
+    def _answer(self, timeout: float, watch: Callable[[], None]) -> dict[str, Any]:
+        """Wait for one line of the child."""
+        process = self._process
+        assert process is not None and process.stdout is not None
+        ends = time.monotonic() + timeout
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(process.stdout, selectors.EVENT_READ)
+                while b"\n" not in self._pending:
+                    left = ends - time.monotonic()
+                    if left <= 0:
+                        raise StepFailed(f"it ran longer than its {timeout:g} s and was stopped")
+                    if not selector.select(min(left, _WATCH_SECONDS)):
+                        watch()
+                        continue
+                    data = os.read(process.stdout.fileno(), 1 << 16)
+                    if not data:
+                        raise StepFailed(self._obituary())
+                    self._pending += data
+        except BaseException:
+            self.stop()
+            raise
+        line, self._pending = self._pending.split(b"\n", 1)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _obituary(self) -> str:
+        """Say what the process died of."""
+        process = self._process
+        assert process is not None
+        code = process.wait()
+        self.stop()
+        number = -code if code < 0 else code - 128 if code > 128 else 0
+        if number in signal.valid_signals() and number:
+            name = signal.Signals(number).name
+            hint = {
+                "SIGKILL": "; most often the machine ran out of memory",
+                "SIGSEGV": "; native code of a package went wrong",
+                "SIGABRT": "; native code of a package gave up, often for want of memory",
+            }.get(name, "")
+            return f"its process died of {name}{hint}"
+        return f"its process ended by itself with exit code {code}"
+
+
+class Children:
+    """The children of one worker: one for each job that runs at once."""
+
+    def __init__(self, box: Box, count: int) -> None:
+        self._all = [Child(box) for _ in range(count)]
+        self._free: queue.LifoQueue[Child] = queue.LifoQueue()
+        for child in self._all:
+            self._free.put(child)
+
+    @contextmanager
+    def one(self) -> Iterator[Child]:
+        """Lend a child for the length of a job; wait for one to be free."""
+        child = self._free.get()
+        try:
+            yield child
+        finally:
+            self._free.put(child)
+
+    def stop(self) -> None:
+        """Kill them all."""
+        for child in self._all:
+            child.stop()

@@ -1,0 +1,104 @@
+"""Run one operator: its settings read, its ports filled, what it makes checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from overread.errors import StepFailed
+from overread.pipelines.ports import Account, Context, Model, Signature
+
+
+def run(  # noqa: PLR0917 - what a step is made of, in the order it is read
+    function: Callable[..., Any],
+    signature: Signature,
+    inputs: Mapping[str, object],
+    settings: Mapping[str, Any],
+    context: Context,
+    models: Mapping[str, Model],
+) -> tuple[object, Account]:
+    """Run an operator.
+
+    Parameters
+    ----------
+    function : callable
+        The operator.
+    signature : Signature
+        Its ports.
+    inputs : mapping
+        Input port to object.
+    settings : mapping
+        The settings, as the pipeline's ``with:`` has them: plain data.
+    context : Context
+        The facts of the job.
+    models : mapping
+        ``name@version`` to model, verified.
+
+    Returns
+    -------
+    object, Account
+        What the operator made, and what it says of its inputs.
+
+    Raises
+    ------
+    StepFailed
+        A port or a setting is missing or wrong, or what was made is not what the operator's
+        annotation says. Whatever the operator itself raises passes through.
+    """
+    account = Account()
+    arguments: dict[str, Any] = {
+        **_ports(signature, inputs),
+        **_settings(signature, settings, models),
+    }
+    if signature.context:
+        arguments[signature.context] = context
+    if signature.account:
+        arguments[signature.account] = account
+    output = function(**arguments)
+    if isinstance(signature.output, type) and not isinstance(output, signature.output):
+        raise StepFailed(
+            f"{signature.name} made a {type(output).__name__}, but says that it makes a "
+            f"{signature.output.__name__}"
+        )
+    return output, account
+
+
+def _ports(signature: Signature, inputs: Mapping[str, object]) -> dict[str, object]:
+    for port in sorted(set(inputs) - set(signature.inputs)):
+        raise StepFailed(f"{signature.name} has no input {port}; it has {sorted(signature.inputs)}")
+    for port, kind in signature.inputs.items():
+        if port not in inputs:
+            if port not in signature.optional:
+                raise StepFailed(f"{signature.name} was given nothing for its input {port}")
+        elif isinstance(kind, type) and not isinstance(inputs[port], kind):
+            raise StepFailed(
+                f"{signature.name} was given a {type(inputs[port]).__name__} for its input {port}; "
+                f"a {kind.__name__} was expected"
+            )
+    return dict(inputs)
+
+
+def _settings(
+    signature: Signature, settings: Mapping[str, Any], models: Mapping[str, Model]
+) -> dict[str, Any]:
+    for setting in sorted(set(settings) - set(signature.settings)):
+        raise StepFailed(
+            f"{signature.name} has no setting {setting}; it has {sorted(signature.settings)}"
+        )
+    for setting in sorted(signature.required - set(settings)):
+        raise StepFailed(f"{signature.name} was not given its setting {setting}")
+    read: dict[str, Any] = {}
+    for setting, value in settings.items():
+        if setting in signature.models:
+            if value not in models:
+                raise StepFailed(f"{signature.name}: model {value} is not here")
+            read[setting] = models[value]
+            continue
+        try:
+            read[setting] = TypeAdapter(signature.settings[setting]).validate_python(value)
+        except ValidationError as error:
+            what = "; ".join(one["msg"] for one in error.errors())
+            raise StepFailed(f"{signature.name}: setting {setting} is {value!r}: {what}") from error
+    return read

@@ -1,0 +1,169 @@
+"""The cases, and the page of one case."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import RedirectResponse, Response
+from sqlalchemy.orm import Session
+
+from overread.portal import viewer
+from overread.portal.advice import advice
+from overread.portal.auth import actor_of, require
+from overread.portal.plot import plot
+from overread.portal.state import Here, Portal
+from overread.portal.text import age
+from overread.store import cases
+from overread.store.audit import record
+from overread.store.cases import UNDER_WAY, Case, CaseState
+from overread.store.users import Signed
+from overread.validation.permissions import may
+
+router = APIRouter(include_in_schema=False)
+
+MayList = Annotated[Signed, Depends(require("case.list"))]
+MaySee = Annotated[Signed, Depends(require("case.see"))]
+
+
+@router.get("/")
+def worklist(
+    request: Request, portal: Here, signed: MayList, q: str = "", state: str = ""
+) -> Response:
+    """Show the cases; only their rows, when the page asks again for itself."""
+    with portal.database.read() as session:
+        found = cases.list_cases(session, search=q.strip())
+    counts = Counter(case.state for case in found)
+    wanted = state if state in CaseState.__members__.values() else ""
+    listed = [case for case in found if not wanted or case.state == wanted]
+    template = "_rows.html" if request.headers.get("hx-request") else "cases.html"
+    return portal.templates.TemplateResponse(
+        request,
+        template,
+        {
+            "signed": signed,
+            "cases": listed,
+            "counts": [(one, counts[one]) for one in CaseState if counts[one]],
+            "total": len(found),
+            "q": q,
+            "state": wanted,
+            "advice": advice,
+            "titles": _titles(portal),
+            "now": portal.now(),
+        },
+    )
+
+
+def _titles(portal: Portal) -> dict[str, str]:
+    return {name: one.title or name for name, one in portal.site.pipelines.items()}
+
+
+def no_case(request: Request, portal: Portal, signed: Signed) -> Response:
+    """Say that there is no such case."""
+    return portal.templates.TemplateResponse(
+        request,
+        "message.html",
+        {
+            "signed": signed,
+            "title": "There is no such case",
+            "text": "The link names a case that this site does not have.",
+            "next_steps": ["Open the exam again from the PACS, or look for it among the cases."],
+        },
+        status_code=404,
+    )
+
+
+@router.get("/cases/{case_id}")
+def case_page(request: Request, portal: Here, signed: MaySee, case_id: str) -> Response:
+    """Show one case, and tell the audit who opened it."""
+    with portal.database.read() as session:
+        case = cases.find_case(session, case_id)
+        if case is None:
+            return no_case(request, portal, signed)
+        context = _context(portal, session, case, signed)
+    with portal.database.write() as writing:
+        record(writing, portal.now(), signed.account.name, "open case", f"case {case.id}")
+    return portal.templates.TemplateResponse(request, "case.html", context)
+
+
+@router.get("/cases/{case_id}/state")
+def case_state(
+    request: Request, portal: Here, signed: MaySee, case_id: str, seen: str = ""
+) -> Response:
+    """Give the part of a case that changes while its job is under way; nothing while it does not.
+
+    Once the job has ended the page loads itself again, with the viewer.
+    """
+    with portal.database.read() as session:
+        case = cases.find_case(session, case_id)
+        if case is None:
+            return no_case(request, portal, signed)
+        if case.state not in UNDER_WAY:
+            return Response(headers={"HX-Refresh": "true"})
+        context = _context(portal, session, case, signed)
+    if context["seen"] == seen:
+        return Response(status_code=204)
+    return portal.templates.TemplateResponse(request, "_state.html", context)
+
+
+@router.get("/cases/{case_id}/viewer")
+def open_viewer(request: Request, portal: Here, signed: MaySee, case_id: str) -> Response:
+    """Go to the viewer: the study's images, and of what was drawn on them the current result."""
+    with portal.database.read() as session:
+        case = cases.find_case(session, case_id)
+        if case is None:
+            return no_case(request, portal, signed)
+        made = cases.shown(session, case.id).segmentation
+        series = [one.uid for one in cases.images(session, case.exam)]
+    overlay = made.series_uid if made is not None else ""
+    uids = [*series, overlay] if overlay else series
+    return RedirectResponse(viewer.link(case.exam.study_uid, uids, overlay), status_code=303)
+
+
+def _context(portal: Portal, session: Session, case: Case, signed: Signed) -> dict[str, Any]:
+    shown = cases.shown(session, case.id)
+    job = case.job if case.is_newer_under_way or shown.job is None else shown.job
+    ran = cases.steps(session, job.id) if job else []
+    points = cases.history(session, case)
+    who = cases.patient(session, case.exam)
+    arrived = cases.count_instances(session, case.exam.id)
+    running = cases.steps(session, case.job.id) if case.job else []
+    definition = job.definition if job else {}
+    stage = job.stage if job else _stage(portal, case)
+    planned = list(definition.get("steps", {}))
+    return {
+        "signed": signed,
+        "case": case,
+        "advice": advice(case),
+        "under_way": case.state in UNDER_WAY,
+        "seen": f"{case.state}.{case.step}.{arrived}",
+        "shown": shown,
+        "job": job,
+        "steps": ran,
+        "planned": list((case.job.definition if case.job else {}).get("steps", {})) or planned,
+        "finished": [step.name for step in running if step.state == "done"],
+        "points": points,
+        "plot": plot(points, case.id),
+        "regions": _regions(points),
+        "images": cases.images(session, case.exam),
+        "patient": who,
+        "age": age(who.patient_birth_date, case.exam.study_date) if who else "",
+        "arrived": arrived,
+        "siblings": cases.siblings(session, case),
+        "title": _titles(portal).get(case.exam.pipeline) or definition.get("title", ""),
+        "titles": _titles(portal),
+        "stage": stage,
+        "pipeline": portal.site.pipelines.get(case.exam.pipeline),
+        "may_see_job": may(actor_of(signed), "job.see").yes,
+        "sources": shown.sources,
+    }
+
+
+def _stage(portal: Portal, case: Case) -> str:
+    pipeline = portal.site.pipelines.get(case.exam.pipeline)
+    return pipeline.stage if pipeline else "development"
+
+
+def _regions(points: list[cases.Point]) -> list[str]:
+    return list(dict.fromkeys(region for point in points for region in point.volumes))

@@ -1,0 +1,202 @@
+"""STOW-RS (PS3.18 section 10.5): take objects in, by the same law as the receiver.
+
+What a person stores is kept. It is put on the routes only for those who may do that, so that an
+edit that a reader saves from the viewer never travels on by itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi.responses import Response
+from pydicom.errors import InvalidDicomError
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser
+from starlette.concurrency import run_in_threadpool
+
+from overread.dicom.encoded import Unparseable, text
+from overread.dicom.study import Origin
+from overread.portal.auth import actor_of, require
+from overread.portal.dicomweb.media import DICOM, JSON, MULTIPART, parse_content_type
+from overread.portal.dicomweb.metadata import Json, element
+from overread.portal.dicomweb.query import service
+from overread.portal.state import Here, Portal
+from overread.routing.rules import decide
+from overread.store.audit import record
+from overread.store.instances import keep, take
+from overread.store.users import Signed
+from overread.validation.permissions import may
+
+router = APIRouter(prefix="/dicom-web", include_in_schema=False)
+
+_LARGEST = 4 * 10**9
+"""Bytes of one object; DICOM lengths have 32 bits."""
+
+# Failure reasons, PS3.18 table I.2-2 and PS3.4 annex B.2.3.
+_NOT_UNDERSTOOD, _OTHER_STUDY, _CONFLICT = 0xC000, 0xA900, 0xB000
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What became of one object."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    url: str = ""
+    failure: int = 0
+    warning: int = 0
+
+
+class _Parts:
+    """Collects the parts of a multipart body as they come in."""
+
+    def __init__(self, boundary: str) -> None:
+        self.done: list[bytes] = []
+        self._part = bytearray()
+        self._parser = MultipartParser(
+            boundary,
+            {"on_part_begin": self._begin, "on_part_data": self._data, "on_part_end": self._end},
+        )
+
+    def write(self, data: bytes) -> None:
+        self._parser.write(data)
+
+    def finish(self) -> None:
+        self._parser.finalize()
+
+    def taken(self) -> list[bytes]:
+        """Return the parts that are whole, once each."""
+        done, self.done = self.done, []
+        return done
+
+    def _begin(self) -> None:
+        self._part = bytearray()
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        if len(self._part) + end - start > _LARGEST:
+            raise HTTPException(413, "an object in the request is larger than DICOM allows")
+        self._part += data[start:end]
+
+    def _end(self) -> None:
+        self.done.append(bytes(self._part))
+        self._part = bytearray()
+
+
+async def _objects(request: Request) -> AsyncIterator[bytes]:
+    kind, parameters = parse_content_type(request.headers.get("content-type", ""))
+    if kind == DICOM:
+        yield await request.body()
+        return
+    inner = parameters.get("type", DICOM).lower()
+    if kind != MULTIPART or not parameters.get("boundary") or inner != DICOM:
+        raise HTTPException(415, f'expected multipart/related; type="{DICOM}" with a boundary')
+    parts = _Parts(parameters["boundary"])
+    try:
+        async for chunk in request.stream():
+            parts.write(chunk)
+            for whole in parts.taken():
+                yield whole
+        parts.finish()
+    except MultipartParseError as error:
+        raise HTTPException(400, f"the multipart body is malformed: {error}") from error
+    for whole in parts.taken():
+        yield whole
+
+
+@router.post("/studies")
+@router.post("/studies/{study}")
+async def store_objects(
+    request: Request,
+    portal: Here,
+    signed: Annotated[Signed, Depends(require("image.store"))],
+    study: str = "",
+) -> Response:
+    """Keep the objects of the request; each is answered for."""
+    base = service(request)
+    answers = [
+        await run_in_threadpool(_store_one, portal, request, signed, data, study, base)
+        async for data in _objects(request)
+    ]
+    if not answers:
+        raise HTTPException(400, "the request holds no object")
+    failed = sum(1 for answer in answers if answer.failure)
+    status = 200 if not failed else 409 if failed == len(answers) else 202
+    return Response(json.dumps(_response(answers, base, study)), status, media_type=JSON)
+
+
+def _store_one(
+    portal: Portal, request: Request, signed: Signed, data: bytes, study: str, base: str
+) -> _Answer:
+    settings = portal.site.settings
+    if portal.archive.free() < settings.storage.watermark:
+        raise HTTPException(507, "the disk is below its watermark; nothing more is kept")
+    at = portal.now()
+    try:
+        incoming = take(portal.archive, data, at)
+    except (Unparseable, InvalidDicomError):
+        return _Answer("", "", failure=_NOT_UNDERSTOOD)
+    header = incoming.encoded.header
+    named = (text(header, "SOPClassUID"), text(header, "SOPInstanceUID"))
+    if study and text(header, "StudyInstanceUID") != study:
+        portal.archive.remove(incoming.key)
+        return _Answer(*named, failure=_OTHER_STUDY)
+    origin = Origin(
+        called_ae_title=settings.dicom.ae_title,
+        peer_address=request.client.host if request.client else "",
+    )
+    routed = may(actor_of(signed), "image.route").yes
+    decisions = decide(portal.site.routes, header, origin) if routed else []
+    with portal.database.write() as session:
+        kept = keep(
+            session,
+            portal.archive,
+            incoming,
+            at=at,
+            origin=origin,
+            association_id=None,
+            decisions=decisions,
+            pipelines={pipeline.ae_title for pipeline in portal.site.pipelines.values()},
+        )
+        record(
+            session,
+            at,
+            signed.account.name,
+            "store instance",
+            f"instance {kept.instance_id}",
+            {"standing": kept.standing, "routed": routed},
+        )
+    if kept.repeat:
+        portal.archive.remove(incoming.key)
+    url = (
+        f"{base}/studies/{text(header, 'StudyInstanceUID')}"
+        f"/series/{text(header, 'SeriesInstanceUID')}/instances/{named[1]}"
+    )
+    return _Answer(*named, url=url, warning=_CONFLICT if kept.standing == "conflict" else 0)
+
+
+def _response(answers: list[_Answer], base: str, study: str) -> Json:
+    """Write the Store Instances Response Module (PS3.18 table I.1-1)."""
+    kept, failed = [], []
+    for answer in answers:
+        item: Json = {}
+        item |= element("ReferencedSOPClassUID", "UI", answer.sop_class_uid)
+        item |= element("ReferencedSOPInstanceUID", "UI", answer.sop_instance_uid)
+        if answer.failure:
+            failed.append(item | element("FailureReason", "US", answer.failure))
+            continue
+        item |= element("RetrieveURL", "UR", answer.url)
+        if answer.warning:
+            item |= element("WarningReason", "US", answer.warning)
+        kept.append(item)
+    body: Json = {}
+    if study:
+        body |= element("RetrieveURL", "UR", f"{base}/studies/{study}")
+    if kept:
+        body |= element("ReferencedSOPSequence", "SQ", *kept)
+    if failed:
+        body |= element("FailedSOPSequence", "SQ", *failed)
+    return body

@@ -1,0 +1,124 @@
+"""``/open``: the one link from the PACS. It never picks silently."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import RedirectResponse, Response
+from pydicom import dcmread
+from sqlalchemy.orm import Session
+
+from overread.dicom.study import Origin
+from overread.portal.advice import advice
+from overread.portal.auth import require
+from overread.portal.state import Here, Portal
+from overread.routing.rules import decide
+from overread.store import cases, studies
+from overread.store.cases import Comings
+from overread.store.studies import Found
+from overread.store.tables import Instance
+from overread.store.users import Signed
+
+router = APIRouter(include_in_schema=False)
+
+_SERIES_EXPLAINED = 12
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """Where the images of an exam are that has no case.
+
+    Attributes
+    ----------
+    study : Found
+        What came.
+    comings : list of Comings
+        Where to, and what became of it.
+    refusals : list of (series, route, reasons)
+        For each series the routes to pipelines that did not take it, and why.
+    """
+
+    study: Found
+    comings: list[Comings]
+    refusals: list[tuple[str, str, list[str]]]
+
+
+@router.get("/open")
+def open_case(
+    request: Request,
+    portal: Here,
+    signed: Annotated[Signed, Depends(require("case.see"))],
+    accession: str = "",
+    pipeline: str = "",
+    patient: str = "",
+) -> Response:
+    """Go to the one case that is meant; else let the person choose, or say where the exam is."""
+    accession, patient = accession.strip(), patient.strip()
+    with portal.database.read() as session:
+        found = cases.under_accession(session, accession, pipeline, patient) if accession else []
+        came = [
+            study
+            for study in studies.under_accession(session, accession)
+            if not patient or study.values["patient_id"] == patient
+        ]
+        people = {(one.exam.patient_id, one.exam.issuer) for one in found} | {
+            (study.values["patient_id"], study.values["issuer"]) for study in came
+        }
+        if len(found) == 1 and len(people) == 1:
+            return RedirectResponse(f"/cases/{found[0].id}", status_code=303)
+        context: dict[str, Any] = {
+            "signed": signed,
+            "accession": accession,
+            "pipeline": pipeline,
+            "patient": patient,
+            "cases": found,
+            "people": people,
+            "advice": advice,
+            "now": portal.now(),
+            "titles": {name: one.title or name for name, one in portal.site.pipelines.items()},
+        }
+        if found:
+            context["caseless"] = _caseless(came, found)
+            return portal.templates.TemplateResponse(request, "choose.html", context)
+        context["whereabouts"] = [_whereabouts(portal, session, study) for study in came]
+        return portal.templates.TemplateResponse(request, "nowhere.html", context, status_code=404)
+
+
+def _caseless(came: list[Found], found: list[cases.Case]) -> list[Found]:
+    covered = {(case.exam.study_uid, case.exam.patient_id) for case in found}
+    return [
+        study
+        for study in came
+        if (study.values["study_uid"], study.values["patient_id"]) not in covered
+    ]
+
+
+def _whereabouts(portal: Portal, session: Session, study: Found) -> Whereabouts:
+    study_uid, patient_id = study.values["study_uid"], study.values["patient_id"]
+    first: dict[str, Instance] = {}
+    for one in studies.instances(session, study_uid):
+        if one.patient_id == patient_id and one.standing != "ours":
+            first.setdefault(one.series_uid, one)
+    refusals = [
+        refusal
+        for one in list(first.values())[:_SERIES_EXPLAINED]
+        for refusal in _refusals(portal, session, one)
+    ]
+    return Whereabouts(study, cases.comings(session, study_uid, patient_id), refusals)
+
+
+def _refusals(portal: Portal, session: Session, one: Instance) -> list[tuple[str, str, list[str]]]:
+    header = dcmread(portal.archive.path(one.key), stop_before_pixels=True, force=True)
+    came = cases.association(session, one.id)
+    origin = Origin(came.calling_ae, came.called_ae, came.peer_address) if came else Origin()
+    name = one.series_description or f"series {one.series_number or '?'}"
+    refusals = []
+    for decision in decide(portal.site.routes, header, origin):
+        if portal.site.pipeline_for(decision.ae_title) is None or decision.send:
+            continue
+        route = next(route for route in portal.site.routes if route.name == decision.route)
+        lines = route.when.explain(header, origin).lines()
+        refusals.append((name, decision.route, [decision.why["reason"], *lines]))
+    return refusals

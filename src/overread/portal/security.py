@@ -1,0 +1,94 @@
+"""What every answer carries, and what no request may do: headers and the origin check.
+
+The content security policy is the promise that no page contacts a host that the site does not
+name. Pages run only our own script files. The viewer needs more (see `viewer_policy`), and gets it
+only on its own files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    # Not no-referrer: that makes the browser send "Origin: null" with our own forms.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
+}
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def viewer_policy(inline: Sequence[str]) -> str:
+    """Return the policy of the viewer's files.
+
+    OHIF's image decoders are WebAssembly whose glue compiles functions, in workers made from blobs;
+    its interface sets inline styles. Its inline scripts are allowed by their digests, so that
+    nothing else inline runs.
+
+    Parameters
+    ----------
+    inline : sequence of str
+        Base64 SHA-256 digests of the inline scripts of its page.
+    """
+    hashes = " ".join(f"'sha256-{digest}'" for digest in inline)
+    return (
+        f"default-src 'none'; script-src 'self' blob: 'unsafe-eval' 'wasm-unsafe-eval' {hashes}; "
+        "worker-src 'self' blob:; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' blob:; "
+        "connect-src 'self' data: blob:; manifest-src 'self'; form-action 'none'; "
+        "base-uri 'none'; frame-ancestors 'self'"
+    )
+
+
+class Guard:
+    """Middleware: strict headers on every answer, and no unsafe request from another origin."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                _strict(MutableHeaders(scope=message), tls=scope["scheme"] == "https")
+            await send(message)
+
+        if scope["method"] not in _SAFE and not _same_origin(headers):
+            refusal = PlainTextResponse("refused: the request comes from another site\n", 403)
+            await refusal(scope, receive, send_with_headers)
+            return
+        await self._app(scope, receive, send_with_headers)
+
+
+def _same_origin(headers: Headers) -> bool:
+    """Say whether a browser sent this from one of our own pages; other clients send no Origin."""
+    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return False
+    origin = headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == headers.get("host", "")
+
+
+def _strict(headers: MutableHeaders, *, tls: bool) -> None:
+    for name, value in _HEADERS.items():
+        headers.setdefault(name, value)
+    headers.setdefault("Content-Security-Policy", PAGE_POLICY)
+    headers.setdefault("Cache-Control", "no-store")
+    if tls:
+        headers.setdefault("Strict-Transport-Security", "max-age=31536000")

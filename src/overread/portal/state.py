@@ -1,0 +1,69 @@
+"""What every page works on, and how it is reached from a request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, Request
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from starlette.templating import Jinja2Templates
+
+from overread.identity import Identity
+from overread.portal.failures import Failures
+from overread.portal.text import FILTERS
+from overread.site import SiteFolder
+from overread.store.archive import Archive
+from overread.store.database import Database
+
+HERE = Path(__file__).parent
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Portal:
+    """The portal's site, store and means.
+
+    Attributes
+    ----------
+    now : callable
+        The clock; a test gives its own.
+    """
+
+    site: SiteFolder
+    database: Database
+    archive: Archive
+    identity: Identity
+    failures: Failures
+    templates: Jinja2Templates
+    now: Callable[[], datetime] = _now
+
+
+def templates(site: SiteFolder) -> Jinja2Templates:
+    """Make the template environment: everything is escaped, an unknown name is an error."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(FILTERS)
+    environment.globals["site"] = site.settings.site
+    return Jinja2Templates(env=environment)
+
+
+def portal_of(request: Request) -> Portal:
+    """Return the portal that answers this request."""
+    portal = request.app.state.portal
+    assert isinstance(portal, Portal)  # noqa: S101 - build() has put it there
+    return portal
+
+
+Here = Annotated[Portal, Depends(portal_of)]

@@ -1,0 +1,27 @@
+"""Our own static files: style, script, htmx."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse, Response
+
+from overread.portal.state import HERE
+from overread.portal.viewer import VENDOR, send_file
+
+_FILES = {
+    "overread.css": HERE / "static" / "overread.css",
+    "overread.js": HERE / "static" / "overread.js",
+    "overread.svg": HERE / "static" / "overread.svg",
+    "htmx.min.js": VENDOR / "htmx.min.js",
+}
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/static/{name}")
+def static_file(request: Request, name: str) -> Response:
+    """Send one of the files that the pages name."""
+    path = _FILES.get(name)
+    if path is None or not path.is_file():
+        return PlainTextResponse("There is no such file.\n", 404)
+    return send_file(request, path)

@@ -1,0 +1,84 @@
+"""How the pages write dates, names, numbers and times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+_MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+
+
+def dicom_date(value: str) -> str:
+    """Write a DICOM date (DA) as ``2 Jun 2026``; anything else as it stands."""
+    text = value.replace(".", "")
+    if len(text) == 8 and text.isdigit() and 1 <= int(text[4:6]) <= 12:
+        return f"{int(text[6:])} {_MONTHS[int(text[4:6]) - 1]} {text[:4]}"
+    return value or "no date"
+
+
+def person(value: str) -> str:
+    """Write a person's name (PN): family, given; the alphabetic group where there are several."""
+    group = next((part for part in value.split("=") if part), "")
+    parts = [part.strip() for part in group.split("^")]
+    family, given = parts[0], " ".join(part for part in parts[1:3] if part)
+    return ", ".join(part for part in (family, given) if part) or "no name"
+
+
+def age(birth: str, on: str) -> str:
+    """Write the age in years on a day, both DICOM dates; empty if either is not known."""
+    if len(birth) != 8 or len(on) != 8 or not (birth + on).isdigit() or on < birth:
+        return ""
+    return f"{int(on[:4]) - int(birth[:4]) - (on[4:] < birth[4:])} y"
+
+
+def volume(value: float) -> str:
+    """Write millilitres: one decimal from 1 up, two below, none from 1000."""
+    if value == 0:
+        return "0.0"
+    if abs(value) >= 1000:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if abs(value) >= 1 else f"{value:.2f}"
+
+
+def change(value: float | None) -> str:
+    """Write a change in per cent with its sign."""
+    if value is None:
+        return ""
+    rounded = round(value)
+    return f"{'+' if rounded > 0 else '−' if rounded < 0 else '±'}{abs(rounded)} %"
+
+
+def moment(value: datetime | None) -> str:
+    """Write one of our own times, in UTC, to the second."""
+    return "" if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def ago(value: datetime, now: datetime) -> str:
+    """Write how long ago something was, in its largest unit."""
+    seconds = max(0, int((now - value).total_seconds()))
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return "just now"
+
+
+def span(value: timedelta | None) -> str:
+    """Write a duration: ``0.42 s``, ``12.3 s``, ``4 min 5 s``."""
+    if value is None:
+        return ""
+    seconds = value.total_seconds()
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+    return f"{int(seconds // 60)} min {int(seconds % 60)} s"
+
+
+def short(digest: str) -> str:
+    """Write the beginning of a digest, enough to compare by eye."""
+    return digest[:12]
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (dicom_date, person, age, volume, change, moment, ago, span, short)
+}

@@ -1,0 +1,207 @@
+"""PDUs of the DICOM Upper Layer (PS3.8 section 9.3) on a socket.
+
+Association PDUs are read and made by pynetdicom. P-DATA-TF, which carries the images, is read here
+straight into the buffer that is then written to disk: pynetdicom copies every byte six times and
+polls twice with a millisecond's sleep, which would cost as much as everything else together.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+A_ASSOCIATE_RQ: Final = 0x01
+P_DATA_TF: Final = 0x04
+A_RELEASE_RQ: Final = 0x05
+A_ABORT: Final = 0x07
+
+A_RELEASE_RP_PDU: Final = bytes.fromhex("0600 00000004 00000000")
+
+# PS3.8 table 9-26: source 2 is the service provider
+UNRECOGNISED_PDU, UNEXPECTED_PDU, INVALID_PARAMETER = 1, 2, 6
+
+MAXIMUM_LENGTH: Final = 262_144
+"""The P-DATA-TF length that we announce (PS3.8 D.1); DCMTK sends at most half of it."""
+
+_LONGEST_PDU: Final = 64 * 2**20
+_LONGEST_COMMAND: Final = 2**16
+_PDU = struct.Struct(">BxL")
+_PDV = struct.Struct(">LBB")
+
+
+class Gone(Exception):
+    """The peer closed the connection, or was silent for too long."""
+
+
+class Violation(Exception):
+    """The peer sent what PS3.8 does not allow; it is answered with an A-ABORT.
+
+    Attributes
+    ----------
+    reason : int
+        Of PS3.8 table 9-26.
+    """
+
+    def __init__(self, reason: int, what: str) -> None:
+        self.reason = reason
+        super().__init__(what)
+
+
+@dataclass(frozen=True)
+class Message:
+    """A DIMSE message (PS3.7): its command set and its dataset, both encoded.
+
+    Attributes
+    ----------
+    context_id : int
+        The presentation context that it came in.
+    dataset : memoryview
+        Empty where the command says that there is none.
+    """
+
+    context_id: int
+    command: bytes
+    dataset: memoryview
+
+
+class Wire:
+    """The connection to one peer.
+
+    Parameters
+    ----------
+    connection : socket
+        Accepted. It is set to send small answers at once: a delayed acknowledgement would
+        otherwise hold up each of them by 40 ms.
+    silence : float
+        Seconds that a peer may be silent in the middle of a PDU.
+    """
+
+    def __init__(self, connection: socket.socket, silence: float) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.settimeout(silence)
+        self._socket = connection
+        self._room = 2**20
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until the peer has sent something, or closed; say whether it has."""
+        return bool(select.select([self._socket], [], [], seconds)[0])
+
+    def send(self, data: bytes) -> None:
+        """Send bytes.
+
+        Raises
+        ------
+        Gone
+            They cannot be.
+        """
+        try:
+            self._socket.sendall(data)
+        except OSError as error:
+            raise Gone(str(error)) from error
+
+    def pdu(self) -> tuple[int, int]:
+        """Read the head of the next PDU: its type and the length of what follows."""
+        kind, length = _PDU.unpack(self._exactly(_PDU.size))
+        if not 1 <= kind <= A_ABORT:
+            raise Violation(UNRECOGNISED_PDU, f"PDU type {kind:#04x} is not one of PS3.8")
+        if length > _LONGEST_PDU:
+            raise Violation(INVALID_PARAMETER, f"a PDU of {length} bytes is longer than any allowed")
+        return kind, length
+
+    def body(self, length: int) -> bytes:
+        """Read what follows the head of a PDU."""
+        return bytes(self._exactly(length))
+
+    def message(self, length: int, wants_dataset: Callable[[bytes], bool]) -> Message:
+        """Read a DIMSE message whose first P-DATA-TF follows with ``length`` bytes.
+
+        Parameters
+        ----------
+        length : int
+            From the head of that PDU, which `pdu` has read.
+        wants_dataset : callable
+            Says of a command set whether a dataset follows it.
+        """
+        command = bytearray()
+        data = bytearray(self._room)
+        filled = 0
+        context_id: int | None = None
+        command_whole = False
+        while True:
+            while length:
+                if length < _PDV.size:
+                    raise Violation(INVALID_PARAMETER, "a presentation data value without a head")
+                size, context, control = _PDV.unpack(self._exactly(_PDV.size))
+                size -= 2
+                length -= _PDV.size + size
+                if size < 0 or length < 0:
+                    raise Violation(INVALID_PARAMETER, "a presentation data value of wrong length")
+                if context_id not in (None, context):
+                    raise Violation(INVALID_PARAMETER, "one message in two presentation contexts")
+                context_id = context
+                is_command, is_last = control & 1, control & 2
+                if bool(is_command) == command_whole:
+                    raise Violation(UNEXPECTED_PDU, "command and dataset fragments out of order")
+                if is_command:
+                    command += self._exactly(size)
+                    if len(command) > _LONGEST_COMMAND:
+                        raise Violation(INVALID_PARAMETER, "a command set without end")
+                    command_whole = bool(is_last)
+                else:
+                    if filled + size > len(data):
+                        data += bytes(max(len(data), filled + size - len(data)))
+                    self._into(memoryview(data)[filled : filled + size])
+                    filled += size
+                if is_last and (not is_command or not wants_dataset(bytes(command))):
+                    if length:
+                        raise Violation(INVALID_PARAMETER, "two messages in one P-DATA-TF")
+                    self._room = max(2**20, filled)
+                    return Message(context, bytes(command), memoryview(data)[:filled])
+            kind, length = self.pdu()
+            if kind == A_ABORT:
+                raise Gone("aborted by the peer in the middle of a message")
+            if kind != P_DATA_TF:
+                raise Violation(UNEXPECTED_PDU, f"PDU type {kind:#04x} in the middle of a message")
+
+    def abort(self, reason: int) -> None:
+        """Send an A-ABORT of the service provider, if it can still be sent."""
+        try:
+            self.send(bytes([A_ABORT, 0, 0, 0, 0, 4, 0, 0, 2, reason]))
+        except Gone:
+            return
+
+    def close(self) -> None:
+        """Close the connection once the peer has, or two seconds later."""
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+            while self.wait(2.0) and self._socket.recv(65536):
+                pass
+        except OSError:
+            pass
+        self._socket.close()
+
+    def cut(self) -> None:
+        """Cut the connection, from another thread; whoever waits on it sees it gone."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return
+
+    def _exactly(self, size: int) -> bytearray:
+        data = bytearray(size)
+        self._into(memoryview(data))
+        return data
+
+    def _into(self, view: memoryview) -> None:
+        while view:
+            try:
+                count = self._socket.recv_into(view, 0, socket.MSG_WAITALL)
+            except OSError as error:
+                raise Gone(str(error)) from error
+            if not count:
+                raise Gone("closed by the peer")
+            view = view[count:]

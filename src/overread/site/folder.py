@@ -1,0 +1,341 @@
+"""The whole of a site folder, read once and frozen."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import Field
+
+from overread import registry
+from overread.dicom.provenance import DerivedObject
+from overread.errors import Fault, SiteError
+from overread.pipelines.check import check, near
+from overread.pipelines.definition import Pipeline
+from overread.pipelines.model import ModelCard
+from overread.pipelines.ports import Model, Signature, signature
+from overread.routing.rules import Route
+from overread.settings import Frozen, Settings
+from overread.site.models import read_models
+from overread.site.operators import read_operators
+from overread.site.validation import dotted, validate
+from overread.site.yamlfile import Document, Place, overlay, read, refuse_references, resolve
+from overread.validation.results import Measurements
+
+RESULT_TYPES: tuple[type, ...] = (DerivedObject, Measurements)
+"""What a pipeline's result may be."""
+
+
+@dataclass(frozen=True, eq=False)
+class SiteFolder:
+    """A site folder without a fault, as it was when it was read.
+
+    Attributes
+    ----------
+    root : Path
+        The folder, absolute.
+    settings : Settings
+        ``overread.yaml`` with its overlay.
+    routes : tuple of Route
+        ``routes.yaml``, in its order.
+    pipelines : mapping of str to Pipeline
+        By name.
+    models : mapping of str to Model
+        By ``name@version``: the card, and the absolute path of the weights.
+    operators : mapping of str to callable
+        Installed ones and those of ``operators/*.py``, by name.
+    operator_sources : mapping of str to Path or None
+        The site's file that an operator stands in; none for an installed one.
+    """
+
+    root: Path
+    settings: Settings
+    routes: tuple[Route, ...]
+    pipelines: Mapping[str, Pipeline]
+    models: Mapping[str, Model]
+    operators: Mapping[str, Callable[..., Any]]
+    operator_sources: Mapping[str, Path | None]
+
+    @property
+    def ae_titles(self) -> frozenset[str]:
+        """AE titles that the listener answers for: the router's and every pipeline's."""
+        pipelines = {pipeline.ae_title for pipeline in self.pipelines.values()}
+        return frozenset({self.settings.dicom.ae_title} | pipelines)
+
+    def pipeline_for(self, ae_title: str) -> Pipeline | None:
+        """Return the pipeline behind an AE title, if one is."""
+        for pipeline in self.pipelines.values():
+            if pipeline.ae_title == ae_title:
+                return pipeline
+        return None
+
+
+class _RoutesFile(Frozen):
+    """What ``routes.yaml`` holds."""
+
+    routes: tuple[Route, ...] = Field(default=())
+
+
+def load(
+    root: Path, environ: Mapping[str, str] | None = None, *, verify: bool = False
+) -> SiteFolder:
+    """Read a site folder.
+
+    Parameters
+    ----------
+    root : Path
+        The folder.
+    environ : mapping, optional
+        Where ``OVERREAD_ENV`` and ``${env:…}`` are looked up; the process's environment if absent.
+    verify : bool
+        Also compare each model's file with its digest. Jobs do that again, whatever this says.
+
+    Raises
+    ------
+    SiteError
+        With every fault of every file.
+    """
+    reading = _Reading(root.resolve(), os.environ if environ is None else environ)
+    settings = reading.settings()
+    models = reading.models(verify)
+    operators, sources = reading.operators()
+    pipelines = reading.pipelines()
+    reading.check_pipelines(pipelines, models, settings)
+    reading.check_ae_titles(pipelines, settings)
+    routes = reading.routes(pipelines, settings)
+    if reading.faults or settings is None:
+        raise SiteError(list(dict.fromkeys(reading.faults)))
+    return SiteFolder(
+        root=reading.root,
+        settings=settings,
+        routes=routes,
+        pipelines=MappingProxyType({one.name: one for _, one in pipelines}),
+        models=MappingProxyType(models),
+        operators=MappingProxyType(operators),
+        operator_sources=MappingProxyType(sources),
+    )
+
+
+def load_routes(root: Path, environ: Mapping[str, str] | None = None) -> tuple[Route, ...]:
+    """Read only the routes of a site folder, whatever else is wrong with it.
+
+    Raises
+    ------
+    SiteError
+        With every fault of ``routes.yaml``; also if that file is not there.
+    """
+    reading = _Reading(root.resolve(), os.environ if environ is None else environ)
+    if not (reading.root / _Reading.ROUTES).is_file():
+        raise SiteError([Fault(reading.ROUTES, 0, f"{root} has no routes", "this file")])
+    settings = reading.settings()
+    pipelines = reading.pipelines()
+    broken = bool(reading.faults)
+    reading.faults.clear()
+    routes = reading.routes(pipelines, None if broken else settings)
+    if reading.faults:
+        raise SiteError(reading.faults)
+    return routes
+
+
+class _Reading:
+    """One reading of a site folder, collecting the faults of all its files."""
+
+    MAIN = Path("overread.yaml")
+    ROUTES = Path("routes.yaml")
+
+    def __init__(self, root: Path, environ: Mapping[str, str]) -> None:
+        self.root = root
+        self.environ = environ
+        self.faults: list[Fault] = []
+        self.main = Document(Place(self.MAIN, 0))
+        self.signatures: dict[str, Signature] = {}
+        self.unavailable: dict[str, str] = {}
+
+    def document(self, file: Path) -> Document | None:
+        """Read one YAML file; none, and its faults noted, if anything is wrong with it."""
+        document, faults = read(self.root, file)
+        self.faults += faults
+        return None if faults else document
+
+    def settings(self) -> Settings | None:
+        """Read ``overread.yaml`` with its overlay and what it refers to."""
+        if not (self.root / self.MAIN).is_file():
+            expected = "a site folder; `overread init DIR` makes one"
+            self.faults.append(Fault(self.MAIN, 0, f"{self.root} has no such file", expected))
+            return None
+        document = self.document(self.MAIN)
+        environment = self.environ.get("OVERREAD_ENV", "")
+        if environment:
+            upper = self._overlay(environment)
+            if document is None or upper is None:
+                return None
+            document = overlay(document, upper)
+        if document is None:
+            return None
+        self.main = document
+        missing = resolve(document, self.root, self.environ)
+        settings, faults = validate(document, Settings)
+        # what could not be resolved is empty now: only that it is missing is worth telling
+        told = {(fault.file, fault.line) for fault in missing}
+        self.faults += missing + [one for one in faults if (one.file, one.line) not in told]
+        if isinstance(document.data, dict) and "root" in document.data:
+            self.faults.append(document.fault(("root",), "unknown key root", "no such key"))
+        if settings is None or missing:
+            return None
+        self._check_plugins(settings)
+        site = settings.site.model_copy(update={"environment": environment})
+        return settings.model_copy(update={"root": self.root, "site": site})
+
+    def _overlay(self, environment: str) -> Document | None:
+        if not re.fullmatch(r"[\w-]+", environment):
+            what = f"OVERREAD_ENV is {environment!r}"
+            self.faults.append(Fault(self.MAIN, 0, what, "the name of a file in environments/"))
+            return None
+        file = Path("environments", f"{environment}.yaml")
+        if not (self.root / file).is_file():
+            known = [path.stem for path in self.root.glob("environments/*.yaml")]
+            what = f"OVERREAD_ENV is {environment!r}, but there is no such file"
+            self.faults.append(Fault(file, 0, what, near(environment, known, "environment")))
+            return None
+        return self.document(file)
+
+    def _check_plugins(self, settings: Settings) -> None:
+        known = registry.names("destinations")
+        for name, destination in settings.destinations.items():
+            if destination.use not in known:
+                what = f"there is no kind of destination {destination.use!r}"
+                path = ("destinations", name, "use")
+                expected = near(destination.use, known, "kind")
+                self.faults.append(self.main.fault(path, what, expected))
+
+    def models(self, verify: bool) -> dict[str, Model]:
+        """Read ``models/``."""
+        models, faults = read_models(self.root, verify=verify)
+        self.faults += faults
+        return models
+
+    def operators(self) -> tuple[dict[str, Callable[..., Any]], dict[str, Path | None]]:
+        """Load the installed operators and the site's own."""
+        operators: dict[str, Callable[..., Any]] = {}
+        sources: dict[str, Path | None] = {}
+        for name in registry.names("operators"):
+            try:
+                function = registry.load("operators", name)
+                self.signatures[name] = signature(name, function)
+            except (ImportError, AttributeError, TypeError) as error:
+                self.unavailable[name] = str(error)
+            else:
+                operators[name], sources[name] = function, None
+        for file in sorted(self.root.glob("operators/*.py")):
+            shown = file.relative_to(self.root)
+            found, faults = read_operators(file, shown)
+            self.faults += faults
+            for name, function in found.items():
+                if name in operators or name in self.unavailable:
+                    line = function.__code__.co_firstlineno
+                    what = f"there is an operator {name!r} already"
+                    self.faults.append(Fault(shown, line, what, "another name"))
+                else:
+                    operators[name], sources[name] = function, file
+                    self.signatures[name] = signature(name, function)
+        return operators, sources
+
+    def pipelines(self) -> list[tuple[Document, Pipeline]]:
+        """Read ``pipelines/*.yaml``, each on its own."""
+        pipelines: list[tuple[Document, Pipeline]] = []
+        for file in sorted(self.root.glob("pipelines/*.yaml")):
+            document = self.document(file.relative_to(self.root))
+            if document is None:
+                continue
+            self.faults += refuse_references(document)
+            pipeline, faults = validate(document, Pipeline)
+            self.faults += faults
+            if pipeline is not None:
+                pipelines.append((document, pipeline))
+        return pipelines
+
+    def check_pipelines(
+        self,
+        pipelines: list[tuple[Document, Pipeline]],
+        models: Mapping[str, Model],
+        settings: Settings | None,
+    ) -> None:
+        """Check each pipeline against operators, models and destinations, and their names."""
+        cards: dict[str, ModelCard] = {name: model.card for name, model in models.items()}
+        names: dict[str, Path] = {}
+        for document, pipeline in pipelines:
+            if pipeline.name in names:
+                what = f"{names[pipeline.name]} has the name {pipeline.name!r} too"
+                self.faults.append(document.fault(("name",), what, "a name of its own"))
+            names.setdefault(pipeline.name, document.place.file)
+            for problem in check(
+                pipeline,
+                self.signatures,
+                cards,
+                result_types=RESULT_TYPES,
+                destinations=None if settings is None else settings.destinations,
+            ):
+                what, expected, where = problem.what, problem.expected, problem.path
+                if where[-1] == "use":
+                    used = pipeline.steps[str(where[1])].use
+                    if used in self.unavailable:
+                        what = f"operator {used} cannot be loaded: {self.unavailable[used]}"
+                        expected = "what it needs to be installed"
+                what = f"{dotted(document.settle(where))}: {what}"
+                self.faults.append(document.fault(where, what, expected))
+
+    def check_ae_titles(
+        self, pipelines: list[tuple[Document, Pipeline]], settings: Settings | None
+    ) -> None:
+        """Refuse an AE title that stands for two things."""
+        taken: dict[str, str] = {}
+        if settings is not None:
+            taken[settings.dicom.ae_title] = "the router"
+            for title in settings.destinations:
+                if title in taken:
+                    what = f"AE title {title} is {taken[title]}'s too"
+                    path = ("destinations", title)
+                    self.faults.append(self.main.fault(path, what, "one of its own"))
+                taken.setdefault(title, f"destination {title}")
+        for document, pipeline in pipelines:
+            title = pipeline.ae_title
+            if title in taken:
+                what = f"AE title {title} is {taken[title]}'s too"
+                self.faults.append(document.fault(("ae_title",), what, "one of its own"))
+            taken.setdefault(title, f"pipeline {pipeline.name}")
+
+    def routes(
+        self, pipelines: list[tuple[Document, Pipeline]], settings: Settings | None
+    ) -> tuple[Route, ...]:
+        """Read ``routes.yaml``; a site without it routes nothing."""
+        if not (self.root / self.ROUTES).is_file():
+            return ()
+        document = self.document(self.ROUTES)
+        if document is None:
+            return ()
+        self.faults += refuse_references(document)
+        parsed, faults = validate(document, _RoutesFile)
+        self.faults += faults
+        if parsed is None:
+            return ()
+        known = {pipeline.ae_title for _, pipeline in pipelines}
+        known |= set(settings.destinations) if settings else set()
+        names: set[str] = set()
+        for index, route in enumerate(parsed.routes):
+            here = ("routes", index)
+            if route.name in names:
+                what = f"there is a route {route.name!r} already"
+                self.faults.append(document.fault((*here, "name"), what, "a name of its own"))
+            names.add(route.name)
+            for position, title in enumerate(route.send_to):
+                if settings is not None and title not in known:
+                    what = f"there is no AE title {title!r} to send to"
+                    expected = near(title, known, "destination or pipeline")
+                    path = (*here, "send_to", position)
+                    self.faults.append(document.fault(path, what, expected))
+        return parsed.routes

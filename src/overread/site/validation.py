@@ -1,0 +1,104 @@
+"""From a document to a model of pydantic: every error becomes a fault with file and line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from overread.dicom.match import ConditionError
+from overread.errors import Fault
+from overread.pipelines.check import near
+from overread.site.yamlfile import Document, Keys
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def validate(document: Document, model: type[T], path: Keys = ()) -> tuple[T | None, list[Fault]]:
+    """Make a model of what a document holds at a path.
+
+    Returns
+    -------
+    model or None
+        None if there are faults.
+    list of Fault
+        All of them. A value that came from a secret is not shown.
+    """
+    data = document.data
+    for key in path:
+        data = data[key]
+    if not isinstance(data, dict):
+        return None, [document.fault(path, f"{shown(data)}", f"a mapping: {_keys(model)}")]
+    try:
+        return model.model_validate(data), []
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        return None, [fault for one in details for fault in _faults(document, model, path, one)]
+
+
+def shown(value: Any) -> str:
+    """Show a value in a fault, on one line and not too long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def dotted(path: Keys) -> str:
+    """Write a path as people read it: ``steps.mask.with``, ``routes[2].when``."""
+    text = ""
+    for part in path:
+        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}"
+    return text.removeprefix(".")
+
+
+def _faults(
+    document: Document, model: type[BaseModel], root: Keys, detail: ErrorDetails
+) -> Iterator[Fault]:
+    path = (*root, *detail["loc"])
+    name = dotted(document.settle(path)) or "the file"
+    kind, cause = detail["type"], detail.get("ctx", {}).get("error")
+    if kind == "missing":
+        yield document.fault(path, f"{path[-1]!r} is missing in {name}", f"`{path[-1]}:` there")
+    elif kind == "extra_forbidden":
+        expected = near(str(path[-1]), _fields_at(model, detail["loc"][:-1]), "key")
+        yield document.fault(path, f"unknown key {name}", expected)
+    elif isinstance(cause, ConditionError):
+        for fault in cause.faults:
+            here = (*path, *fault.path)
+            what = f"{dotted(document.settle(here))}: {fault.what}"
+            yield document.fault(here, what, fault.expected)
+    elif any(path[:n] in document.secrets for n in range(len(path) + 1)):
+        # the value may be a secret, and messages quote values: only the kind of fault is told
+        yield document.fault(
+            path, f"{name}: what its reference stands for does not fit ({kind})", "a fitting value"
+        )
+    elif cause is not None:
+        what, _, expected = str(cause).partition("; ")
+        yield document.fault(path, f"{name}: {what}", expected or "one that is")
+    else:
+        expected = detail["msg"].removeprefix("Input should be ").removeprefix("Input should ")
+        yield document.fault(path, f"{name}: {shown(detail['input'])}", expected)
+
+
+def _keys(model: type[BaseModel]) -> str:
+    return ", ".join(field.alias or name for name, field in model.model_fields.items())
+
+
+def _fields_at(model: type[BaseModel], path: Keys) -> list[str]:
+    """Name the keys that may stand at a path into a model's data."""
+    here: Any = model
+    for part in path:
+        if isinstance(here, type) and issubclass(here, BaseModel):
+            fields = {field.alias or name: field for name, field in here.model_fields.items()}
+            here = fields[str(part)].annotation if part in fields else None
+        else:
+            # an optional, a tuple or a mapping: go on with the model that it holds
+            here = next((kind for kind in get_args(here) if _is_model(kind)), None)
+        if not _is_model(here):
+            here = next((kind for kind in get_args(here) if _is_model(kind)), here)
+    return _keys(here).split(", ") if _is_model(here) else []
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)

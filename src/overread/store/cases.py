@@ -1,0 +1,458 @@
+"""Cases, as a clinician sees them: an exam with its latest job, its results and its history.
+
+A case is named by the id of its exam's first revision, so that a link to it stays good when images
+come late.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import func as sql
+from sqlalchemy.orm import Session, aliased
+
+from overread.pipelines.job import JobState
+from overread.store.studies import SHOWN
+from overread.store.tables import (
+    Arrival,
+    Association,
+    Delivery,
+    Exam,
+    ExamInstance,
+    Instance,
+    Job,
+    Quarantine,
+    Result,
+    StepRun,
+)
+from overread.validation.results import Measurement, Measurements
+
+NOT_IMAGES = ("SEG", "RTSTRUCT", "SR", "PR", "KO", "DOC", "REG")
+"""Modalities of objects that are drawn over images, or are no images."""
+
+
+class CaseState(StrEnum):
+    """Where a case is."""
+
+    ARRIVING = "arriving"
+    HELD = "held"
+    WAITING = "waiting"
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    NOTHING_FOUND = "nothing found"
+    REFUSED = "refused"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+UNDER_WAY = frozenset({CaseState.ARRIVING, CaseState.WAITING, CaseState.QUEUED, CaseState.RUNNING})
+"""States that pass by themselves."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """An exam's latest revision, with its latest job.
+
+    Attributes
+    ----------
+    exam : Exam
+        The latest revision.
+    job : Job or None
+        The latest job of that revision.
+    step : str
+        The step that runs now.
+    measurements : tuple of Measurement
+        Of the current results, whichever revision they are of.
+    result_exam_id : str
+        The revision that those are of; empty where there are none.
+    """
+
+    exam: Exam
+    job: Job | None
+    step: str = ""
+    measurements: tuple[Measurement, ...] = ()
+    result_exam_id: str = ""
+
+    @property
+    def id(self) -> str:
+        """The case's id, for links."""
+        return self.exam.root_id
+
+    @property
+    def volumes(self) -> tuple[Measurement, ...]:
+        """The volumes among its measurements."""
+        return tuple(item for item in self.measurements if item.quantity == "volume")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether its model ran and marked nothing."""
+        return bool(self.volumes) and all(item.value == 0 for item in self.volumes)
+
+    @property
+    def state(self) -> CaseState:
+        """Where it is."""
+        if self.job is None:
+            by_exam = {"open": CaseState.ARRIVING, "held": CaseState.HELD}
+            return by_exam.get(self.exam.state, CaseState.WAITING)
+        if self.job.state == JobState.DONE:
+            return CaseState.NOTHING_FOUND if self.is_empty else CaseState.DONE
+        return CaseState(self.job.state)
+
+    @property
+    def reason(self) -> str:
+        """Why it is held, was refused, failed or cancelled."""
+        return self.job.reason if self.job is not None else self.exam.held_reason
+
+    @property
+    def is_newer_under_way(self) -> bool:
+        """Whether what is shown is of an earlier revision or job than the latest."""
+        return bool(self.result_exam_id) and self.state not in (
+            CaseState.DONE,
+            CaseState.NOTHING_FOUND,
+        )
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the viewer and the page show of a case.
+
+    Attributes
+    ----------
+    results : tuple of Result
+        The current ones.
+    job : Job or None
+        The job that made them.
+    exam : Exam or None
+        The revision that they are of.
+    segmentation : Instance or None
+        The object that is drawn over the images.
+    sources : frozenset of str
+        SOP Instance UIDs of the images that it was made from.
+    """
+
+    results: tuple[Result, ...] = ()
+    job: Job | None = None
+    exam: Exam | None = None
+    segmentation: Instance | None = None
+    sources: frozenset[str] = frozenset()
+
+
+def _latest() -> ColumnElement[bool]:
+    later = aliased(Exam)
+    return ~(
+        select(later.id)
+        .where(later.root_id == Exam.root_id, later.revision > Exam.revision)
+        .exists()
+    )
+
+
+def list_cases(
+    session: Session, *, search: str = "", root_ids: Iterable[str] | None = None, limit: int = 200
+) -> list[Case]:
+    """List cases, the newest first.
+
+    Parameters
+    ----------
+    search : str
+        Only those whose accession number, PatientID or patient's name contains this.
+    root_ids : iterable of str, optional
+        Only these.
+    """
+    query = select(Exam).where(_latest()).order_by(Exam.opened_at.desc(), Exam.id).limit(limit)
+    if search:
+        columns = (Exam.accession, Exam.patient_id, Exam.patient_name)
+        query = query.where(or_(*(column.icontains(search, autoescape=True) for column in columns)))
+    if root_ids is not None:
+        query = query.where(Exam.root_id.in_(list(root_ids)))
+    return _with_jobs(session, session.scalars(query).all())
+
+
+def find_case(session: Session, root_id: str) -> Case | None:
+    """Return one case."""
+    return next(iter(list_cases(session, root_ids=[root_id])), None)
+
+
+def _with_jobs(session: Session, exams: Sequence[Exam]) -> list[Case]:
+    jobs = {
+        job.exam_id: job
+        for job in session.scalars(
+            select(Job)
+            .where(Job.exam_id.in_([exam.id for exam in exams]))
+            .order_by(Job.created_at, Job.id)
+        )
+    }
+    running = dict(
+        session.execute(
+            select(StepRun.job_id, StepRun.name).where(
+                StepRun.job_id.in_([job.id for job in jobs.values()]), StepRun.state == "running"
+            )
+        ).tuples()
+    )
+    measured: dict[str, tuple[str, tuple[Measurement, ...]]] = {}
+    rows = session.execute(
+        select(Exam.root_id, Result)
+        .join(Exam, Exam.id == Result.exam_id)
+        .where(
+            Exam.root_id.in_([exam.root_id for exam in exams]),
+            Result.kind == "measurements",
+            Result.superseded_by.is_(None),
+        )
+        .order_by(Result.created_at)
+    )
+    for root_id, result in rows:
+        measured[root_id] = (result.exam_id, Measurements.from_json(result.data).items)
+    cases = []
+    for exam in exams:
+        job = jobs.get(exam.id)
+        exam_id, items = measured.get(exam.root_id, ("", ()))
+        step = running.get(job.id, "") if job is not None and job.state == "running" else ""
+        cases.append(Case(exam, job, step, items, exam_id))
+    return cases
+
+
+def shown(session: Session, root_id: str) -> Shown:
+    """Return the current results of a case, with the job and the object behind them."""
+    rows = session.execute(
+        select(Result, Job, Exam)
+        .join(Job, Job.id == Result.job_id)
+        .join(Exam, Exam.id == Result.exam_id)
+        .where(Exam.root_id == root_id, Result.superseded_by.is_(None))
+        .order_by(Job.created_at.desc(), Result.name)
+    ).all()
+    if not rows:
+        return Shown()
+    job, exam = rows[0][1], rows[0][2]
+    results = tuple(result for result, made_by, _ in rows if made_by.id == job.id)
+    with_object = next((one for one in results if one.kind == "segmentation"), None)
+    segmentation = None
+    if with_object is not None and with_object.instance_id is not None:
+        segmentation = session.get(Instance, with_object.instance_id)
+    sources = frozenset(str(uid) for uid in with_object.sources) if with_object else frozenset()
+    return Shown(results, job, exam, segmentation, sources)
+
+
+def steps(session: Session, job_id: str) -> list[StepRun]:
+    """List the steps of a job as they stand: of each one its latest attempt, in order."""
+    rows = session.scalars(
+        select(StepRun).where(StepRun.job_id == job_id).order_by(StepRun.attempt, StepRun.position)
+    )
+    latest = {row.name: row for row in rows}
+    return sorted(latest.values(), key=lambda row: row.position)
+
+
+@dataclass(frozen=True)
+class SeriesOfCase:
+    """A series that the viewer is given.
+
+    Attributes
+    ----------
+    instances : int
+        How many of its instances are shown.
+    """
+
+    uid: str
+    study_uid: str
+    modality: str
+    description: str
+    instances: int
+
+
+def images(session: Session, exam: Exam) -> list[SeriesOfCase]:
+    """List the image series of a case's study, of its patient and no other."""
+    rows = session.execute(
+        select(
+            Instance.series_uid,
+            Instance.study_uid,
+            sql.max(Instance.modality),
+            sql.max(Instance.series_description),
+            sql.count(),
+        )
+        .where(
+            Instance.study_uid == exam.study_uid,
+            Instance.patient_id == exam.patient_id,
+            Instance.issuer == exam.issuer,
+            Instance.standing.in_(SHOWN),
+            Instance.standing != "ours",
+            Instance.modality.not_in(NOT_IMAGES),
+        )
+        .group_by(Instance.series_uid, Instance.study_uid)
+        .order_by(sql.min(Instance.id))
+    )
+    return [SeriesOfCase(*row) for row in rows]
+
+
+def patient(session: Session, exam: Exam) -> Instance | None:
+    """Return one of the exam's instances, for what its header says of the patient."""
+    return session.scalar(
+        select(Instance)
+        .join(ExamInstance, ExamInstance.instance_id == Instance.id)
+        .where(ExamInstance.exam_id == exam.id)
+        .order_by(Instance.id)
+        .limit(1)
+    )
+
+
+def count_instances(session: Session, exam_id: str) -> int:
+    """Count the instances of an exam revision."""
+    query = select(sql.count()).select_from(ExamInstance).where(ExamInstance.exam_id == exam_id)
+    return session.scalar(query) or 0
+
+
+@dataclass(frozen=True)
+class Point:
+    """One exam in a patient's history.
+
+    Attributes
+    ----------
+    changes : mapping of str to float or None
+        Region to the change of its volume in per cent from the first exam that has the region;
+        none at that first exam, and where the first volume is 0.
+    """
+
+    case: Case
+    changes: Mapping[str, float | None] = field(default_factory=dict)
+
+    @property
+    def volumes(self) -> dict[str, Measurement]:
+        """Region to volume."""
+        return {item.region: item for item in self.case.volumes}
+
+
+def history(session: Session, case: Case) -> list[Point]:
+    """List the same patient's exams for the same pipeline, by acquisition date, oldest first.
+
+    The patient is PatientID with its issuer. An empty PatientID is nobody's: then the case stands
+    alone.
+    """
+    exam = case.exam
+    if not exam.patient_id:
+        return _points([case])
+    query = select(Exam).where(
+        _latest(),
+        Exam.patient_id == exam.patient_id,
+        Exam.issuer == exam.issuer,
+        Exam.pipeline == exam.pipeline,
+        Exam.state != "held",
+    )
+    cases = _with_jobs(session, session.scalars(query).all())
+    return _points(
+        sorted(cases, key=lambda one: (one.exam.study_date, one.exam.opened_at, one.exam.id))
+    )
+
+
+def _points(cases: Sequence[Case]) -> list[Point]:
+    first: dict[str, float] = {}
+    points = []
+    for case in cases:
+        changes: dict[str, float | None] = {}
+        for item in case.volumes:
+            if item.region not in first:
+                first[item.region] = item.value
+                changes[item.region] = None
+            else:
+                base = first[item.region]
+                changes[item.region] = (item.value / base - 1) * 100 if base else None
+        points.append(Point(case, changes))
+    return points
+
+
+def under_accession(
+    session: Session, accession: str, pipeline: str = "", patient_id: str = ""
+) -> list[Case]:
+    """List the cases that hold images with an accession number.
+
+    Parameters
+    ----------
+    pipeline, patient_id : str
+        Only those of this pipeline or patient; empty for any.
+    """
+    holds = (
+        select(ExamInstance.exam_id)
+        .join(Instance, Instance.id == ExamInstance.instance_id)
+        .where(Instance.accession == accession)
+    )
+    query = select(Exam.root_id).where(or_(Exam.accession == accession, Exam.id.in_(holds)))
+    if pipeline:
+        query = query.where(Exam.pipeline == pipeline)
+    if patient_id:
+        query = query.where(Exam.patient_id == patient_id)
+    return list_cases(session, root_ids=session.scalars(query.distinct()).all())
+
+
+def siblings(session: Session, case: Case) -> list[Case]:
+    """List the cases of the same study for other pipelines."""
+    query = (
+        select(Exam.root_id)
+        .where(
+            Exam.study_uid == case.exam.study_uid,
+            Exam.patient_id == case.exam.patient_id,
+            Exam.issuer == case.exam.issuer,
+            Exam.root_id != case.id,
+        )
+        .distinct()
+    )
+    return list_cases(session, root_ids=session.scalars(query).all())
+
+
+@dataclass(frozen=True)
+class Comings:
+    """How the images of a study came.
+
+    Attributes
+    ----------
+    ae_title : str
+        Where to.
+    disposition : str
+        What became of them.
+    arrivals : int
+        How many.
+    """
+
+    ae_title: str
+    disposition: str
+    arrivals: int
+
+
+def comings(session: Session, study_uid: str, patient_id: str) -> list[Comings]:
+    """Say to which AE titles the images of a study came, and what became of them."""
+    rows = session.execute(
+        select(Arrival.ae_title, Arrival.disposition, sql.count())
+        .join(Instance, Instance.id == Arrival.instance_id)
+        .where(Instance.study_uid == study_uid, Instance.patient_id == patient_id)
+        .group_by(Arrival.ae_title, Arrival.disposition)
+        .order_by(Arrival.ae_title)
+    )
+    return [Comings(*row) for row in rows]
+
+
+def association(session: Session, instance_id: int) -> Association | None:
+    """Return the association that an instance first came by; none where it came another way."""
+    return session.scalar(
+        select(Association)
+        .join(Arrival, Arrival.association_id == Association.id)
+        .where(Arrival.instance_id == instance_id)
+        .order_by(Arrival.id)
+        .limit(1)
+    )
+
+
+def count_states(session: Session) -> Counter[tuple[str, str]]:
+    """Count exams, jobs, deliveries, instances and what is in quarantine, by state."""
+    counted: Counter[tuple[str, str]] = Counter()
+    columns = {
+        "exam": Exam.state,
+        "job": Job.state,
+        "delivery": Delivery.state,
+        "instance": Instance.standing,
+    }
+    for kind, column in columns.items():
+        for state, number in session.execute(select(column, sql.count()).group_by(column)):
+            counted[(kind, state)] = number
+    held = session.scalar(select(sql.count()).select_from(Quarantine)) or 0
+    counted[("quarantine", "kept")] = held
+    return counted
