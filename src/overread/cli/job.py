@@ -153,9 +153,7 @@ def logs(
     if step and not runs:
         raise UsageError(f"job {one.id} has not begun a step {step!r}")
     if as_json:
-        print_json(
-            [{"attempt": run.attempt, "name": run.name, "log": run.log} for run in runs]
-        )
+        print_json([{"attempt": run.attempt, "name": run.name, "log": run.log} for run in runs])
         return
     for run in runs:
         console.print(f"[bold]{run.name}[/bold] (attempt {run.attempt}, {run.state})")

@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from overread.cli.terminal import JsonOption, console, notes, print_json
 from overread.errors import UsageError
 from overread.settings import check_ae_title
-from overread.simulator.scanner import Answer, Peer, send as send_files
+from overread.simulator.scanner import Answer, Peer
+from overread.simulator.scanner import send as send_files
 
 
 def send(

@@ -189,6 +189,10 @@ def worker(
     from overread.engine.worker import serve as run
 
     run(open_site(site), stop_on_signals(), name=name)
+    sys.stderr.flush()
+    # What is left are threads that wait for a peer. Nothing is lost with them, and the
+    # interpreter would wait until they are done.
+    os._exit(0)
 
 
 def portal(site: SiteOption = Path()) -> None:
@@ -197,5 +201,3 @@ def portal(site: SiteOption = Path()) -> None:
     from overread.portal.server import serve as run
 
     run(open_site(site))
-
-

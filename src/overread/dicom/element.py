@@ -31,6 +31,7 @@ from functools import lru_cache
 from pydicom import DataElement, Dataset
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import dictionary_VR, keyword_dict, keyword_for_tag, tag_for_keyword
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import TEXT_VR_DELIMS, PersonName
@@ -62,6 +63,8 @@ _UNREADABLE = (
     OSError,
     EOFError,
     struct.error,
+    BytesLengthException,
+    InvalidDicomError,
     Warning,
 )
 """What pydicom raises on values that are not what their VR says."""
@@ -167,7 +170,7 @@ class Found:
             return self.note
         shown = [repr(v if len(v) <= 64 else v[:63] + "…") for v in self.values[:8]]
         more = [f"and {len(self.values) - 8} more"] if len(self.values) > 8 else []
-        return ", ".join(shown + more)
+        return "found " + ", ".join(shown + more)
 
 
 @lru_cache(maxsize=1024)
@@ -291,13 +294,20 @@ def _values(dataset: Dataset, tag: BaseTag) -> tuple[tuple[str, ...], str]:
     """Return the values as text, and the VR that the element has here."""
     element = _element(dataset, tag)
     if element is None:
-        # not what its VR says: what it says is still text
-        raw = getattr(dataset.get_item(tag), "value", None)
-        return (_split(_decode(dataset, raw)) if isinstance(raw, bytes) else ()), UNKNOWN
+        return _raw(dataset, tag), UNKNOWN
     try:
         return _texts(dataset, element), str(element.VR)
     except _UNREADABLE:
         return (), str(element.VR)
+
+
+def _raw(dataset: Dataset, tag: BaseTag) -> tuple[str, ...]:
+    """Read as text what is not what its VR says."""
+    try:
+        value = dataset.get_item(tag).value
+    except _UNREADABLE:
+        return ()
+    return _split(_decode(dataset, value)) if isinstance(value, bytes) else ()
 
 
 def _texts(dataset: Dataset, element: DataElement) -> tuple[str, ...]:

@@ -148,7 +148,7 @@ class _Compare:
     def explain(self, header: Dataset, origin: Origin) -> Explanation:
         found = self.address.read(header, origin)
         true = any(self.test(value) for value in found.values)
-        return Explanation(true, f"{self.address.written} {self.words}", f"found {found}")
+        return Explanation(true, f"{self.address.written} {self.words}", str(found))
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class _Exists:
     def explain(self, header: Dataset, origin: Origin) -> Explanation:
         found = self.address.read(header, origin)
         words = f"{self.address.written} {'exists' if self.wanted else 'does not exist'}"
-        return Explanation(bool(found.values) is self.wanted, words, f"found {found}")
+        return Explanation(bool(found.values) is self.wanted, words, str(found))
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import DataElement, Dataset
+from pydicom.config import RAISE
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.tag import Tag
-from pydicom.valuerep import DA, TM, PersonName, validate_value
+from pydicom.valuerep import DA, DS, TM, PersonName, validate_value
 
 from overread import __version__
 from overread.dicom.codes import ARTIFICIAL_INTELLIGENCE, Code, Segment
-from overread.dicom.geometry import Affine, Grid, group, lay_out
+from overread.dicom.geometry import Affine, Grid, Plane, group, lay_out
 from overread.dicom.provenance import DerivedObject, derive_uid
 from overread.dicom.study import Series
 from overread.dicom.volume import Mask
@@ -43,6 +44,16 @@ OWNED = frozenset(
 
 OWNED_GROUPS = frozenset({0x0002, 0x0028, 0x0062, 0x5200, 0x7FE0})
 """Groups of the same kind: file meta, pixels' form, segments, functional groups, pixels."""
+
+IDENTITY = frozenset(
+    {"PatientID", "PatientName", "AccessionNumber", "StudyInstanceUID", "SeriesInstanceUID"}
+)
+"""Taken from the source images as it stands, whatever it looks like."""
+
+DESCRIPTIVE_GROUPS = frozenset({0x0008, 0x0010, 0x0012})
+"""Groups of which a value that does not fit its VR is left out, not copied."""
+
+TEXT_VRS = frozenset({"AE", "AS", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UT"})
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,7 @@ def check_tags(tags: Mapping[str, Any]) -> dict[str, str]:
         if vr in ("SQ", "OB", "OW", "UN", "OB or OW", "OF", "OD", "OL", "OV"):
             raise ValueError(f"{keyword} holds {vr}, which cannot be written as text")
         for part in str(value).split("\\"):
-            validate_value(vr, part, 2)
+            validate_value(vr, part, RAISE)
         checked[keyword] = str(value)
     return checked
 
@@ -147,7 +158,7 @@ def write_seg(
     GeometryError
         The source makes no regular grid.
     Refused
-        The source has no FrameOfReferenceUID.
+        The source has several multi-frame images.
     ValueError
         The mask does not lie on the source's grid, or has no segments, or a tag is wrong.
     """
@@ -183,6 +194,7 @@ def write_seg(
         series_time=TM(local.time()),
         content_qualification="RESEARCH" if investigational else "PRODUCT",
         specific_character_set="ISO_IR 192",
+        omit_empty_frames=bool(labels.any()),
     )
     _settle(seg, made_by, local)
     for keyword, value in wanted.items():
@@ -253,29 +265,80 @@ def _renumber(
 
 
 def _images(grid: Grid, labels: NDArray[Any]) -> tuple[list[Dataset], NDArray[Any]]:
-    """Return the source images as highdicom takes them, and the labels in the same order."""
-    first = grid.planes[0].instance
-    if not first.header.get("FrameOfReferenceUID"):
-        raise Refused(
-            f"series {first.header.get('SeriesInstanceUID')} has no FrameOfReferenceUID, so "
-            "nothing can be said about where a segmentation of it lies"
-        )
-    if first.header.get("PerFrameFunctionalGroupsSequence"):
-        if len({plane.instance.uid for plane in grid.planes}) > 1:
-            raise Refused("the series has several multi-frame images; one was expected")
-        ordered = np.empty_like(labels)
-        for index, plane in enumerate(grid.planes):
-            ordered[plane.frame] = labels[index]
-        return [_clean(first.header)], ordered
-    return [_clean(grid.planes[0].instance.header)] + [
-        plane.instance.header for plane in grid.planes[1:]
-    ], labels
+    """Return the source images as highdicom takes them, and the labels in the same order.
+
+    It takes one orientation and one spacing, to the last digit, and for a multi-frame image only
+    from its shared groups: they are given as the grid has them.
+    """
+    header = grid.planes[0].instance.header
+    first = _clean(header)
+    if not first.get("FrameOfReferenceUID"):
+        # Only a broken or stripped series lacks it. A frame of its own says what is known: that
+        # these images share their coordinates with the segmentation, and with nothing else.
+        first.FrameOfReferenceUID = derive_uid(str(first.SeriesInstanceUID), "frame of reference")
+    orientation, measures = _orientation(grid), _measures(grid)
+    if not header.get("PerFrameFunctionalGroupsSequence"):
+        first.update(orientation)
+        first.update(measures)
+        return [first, *(_reference(plane, first) for plane in grid.planes[1:])], labels
+    if any(plane.instance.header is not header for plane in grid.planes):
+        raise Refused("the series has several multi-frame images; one was expected")
+    shared = Dataset()
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
+    first.SharedFunctionalGroupsSequence = [shared]
+    ordered = np.empty_like(labels)
+    for index, plane in enumerate(grid.planes):
+        ordered[plane.frame] = labels[index]
+        position = Dataset()
+        position.ImagePositionPatient = [DS(value, auto_format=True) for value in plane.position]
+        item = Dataset()
+        item.PlanePositionSequence = [position]
+        first.PerFrameFunctionalGroupsSequence[plane.frame] = item
+    return [first], ordered
+
+
+def _orientation(grid: Grid) -> Dataset:
+    found = Dataset()
+    plane = grid.planes[0]
+    found.ImageOrientationPatient = [
+        DS(value, auto_format=True) for value in (*plane.along_row, *plane.along_column)
+    ]
+    return found
+
+
+def _measures(grid: Grid) -> Dataset:
+    """Pixel measures; a voxel of a mask is as thick as the slices are apart."""
+    found = Dataset()
+    found.PixelSpacing = [DS(value, auto_format=True) for value in grid.planes[0].spacing]
+    found.SliceThickness = DS(float(np.linalg.norm(grid.affine[:3, 0])), auto_format=True)
+    return found
+
+
+def _reference(plane: Plane, first: Dataset) -> Dataset:
+    """Return what highdicom asks of each further image, shared attributes as the first has them."""
+    found = Dataset()
+    for keyword in (
+        "SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Rows",
+        "Columns", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
+    ):  # fmt: skip
+        setattr(found, keyword, first[keyword].value)
+    found.SOPInstanceUID = plane.instance.uid
+    found.ImagePositionPatient = plane.instance.header.ImagePositionPatient
+    return found
 
 
 def _clean(header: Dataset) -> Dataset:
     """Copy the header that patient and study are taken from, as Unicode and without bad values."""
     clean = deepcopy(header)
     clean.decode()
+    for element in list(clean):
+        if element.tag.group in DESCRIPTIVE_GROUPS and element.keyword not in IDENTITY:
+            values = element.value if element.VM > 1 else [element.value]
+            try:
+                for value in values if element.VR in TEXT_VRS else ():
+                    validate_value(element.VR, str(value or ""), RAISE)
+            except ValueError:
+                del clean[element.tag]
     for keyword in ("PatientID", "PatientBirthDate", "AccessionNumber", "StudyID"):
         if clean.get(keyword) is None:
             setattr(clean, keyword, "")
@@ -332,6 +395,7 @@ def _settle(seg: Dataset, made_by: tuple[str, ...], local: datetime) -> None:
     seg.InstanceCreationDate = DA(local.date())
     seg.InstanceCreationTime = TM(local.time())
     seg.TimezoneOffsetFromUTC = f"{local:%z}"
+    seg.ContributingEquipmentSequence[-1].ContributionDateTime = f"{local:%Y%m%d%H%M%S.%f%z}"
     organisation = derive_uid(*made_by, "dimensions")
     for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
         item.DimensionOrganizationUID = organisation

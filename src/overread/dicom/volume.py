@@ -20,6 +20,8 @@ from overread.dicom.geometry import Affine, Plane, group, lay_out
 from overread.dicom.study import Instance, Series
 from overread.errors import Refused
 
+__all__ = ["HOUNSFIELD", "Affine", "Mask", "Volume", "read_volume"]
+
 
 @dataclass(frozen=True, eq=False)
 class Volume:

@@ -33,7 +33,6 @@ _BATCH = 300
 """Arrivals taken in one transaction; receivers wait for it on SQLite, so it is kept short."""
 
 
-
 @dataclass(frozen=True)
 class _Coming:
     """An arrival with all that is known of it."""
@@ -45,6 +44,10 @@ class _Coming:
     @property
     def origin(self) -> Origin:
         return origin_of(self.arrival, self.association)
+
+    def known_in(self, group: Group) -> int:
+        """Return the id of the copy that is a member."""
+        return group.members[self.instance.sop_instance_uid]
 
 
 class Gatherer:
@@ -62,9 +65,7 @@ class Gatherer:
         The worker's name, for the lease.
     """
 
-    def __init__(
-        self, site: SiteFolder, database: Database, archive: Archive, worker: str
-    ) -> None:
+    def __init__(self, site: SiteFolder, database: Database, archive: Archive, worker: str) -> None:
         self.site = site
         self.database = database
         self.archive = archive
@@ -87,9 +88,7 @@ class Gatherer:
         """
         with self.database.read() as session:
             new = session.scalar(select(exists().where(*self._new())))
-            due = session.scalar(
-                select(exists().where(Exam.state == "open", Exam.due_at <= now))
-            )
+            due = session.scalar(select(exists().where(Exam.state == "open", Exam.due_at <= now)))
         if not new and not due:
             return []
         if new:
@@ -107,7 +106,7 @@ class Gatherer:
         return (Arrival.ae_title.in_(self._ae_titles), Arrival.disposition == "new")
 
     def _settle(self) -> None:
-        """Compare second copies whose pixels nobody has looked at yet; decodes, so before a lock."""
+        """Compare second copies that nobody has compared yet; it decodes, so before any lock."""
         with self.database.read() as session:
             unsettled = session.scalars(
                 select(Instance.id)
@@ -129,9 +128,7 @@ class Gatherer:
         )
         return [_Coming(*row) for row in session.execute(query)]
 
-    def _gather(
-        self, session: Session, batch: Sequence[_Coming], now: datetime
-    ) -> list[Ticket]:
+    def _gather(self, session: Session, batch: Sequence[_Coming], now: datetime) -> list[Ticket]:
         opened: list[Ticket] = []
         groups: dict[tuple[str, str, str, str], list[_Coming]] = {}
         for coming in batch:
@@ -150,12 +147,7 @@ class Gatherer:
         return opened
 
     def _take(
-        self,
-        session: Session,
-        pipeline: Pipeline,
-        group: Group,
-        coming: _Coming,
-        now: datetime,
+        self, session: Session, pipeline: Pipeline, group: Group, coming: _Coming, now: datetime
     ) -> list[Ticket]:
         """Decide what becomes of one arrival."""
         arrival, instance = coming.arrival, coming.instance
@@ -164,39 +156,37 @@ class Gatherer:
             session.add(group.exam)
             session.flush()
         arrival.exam_id = group.exam.id
-        known = group.members.get(instance.sop_instance_uid)
-        if known is not None:
-            arrival.disposition = (
-                "repeat" if known == instance.id else "repeat: another copy of a member"
-            )
-            if group.exam.state == "closed" and arrival.origin == "sent":
-                return self._on_demand(session, pipeline, group, coming, now)
-            return []
+        if instance.sop_instance_uid in group.members:
+            return self._take_known(session, pipeline, group, coming, now)
         if group.exam.state == "closed":
             if not self._selected(pipeline, coming):
                 arrival.disposition = "late: no step selects it"
                 return []
             group.exam = next_revision(session, group.exam, arrival)
-        _join(session, pipeline, group, coming)
+        _join(session, pipeline, group.exam, group, coming)
         return []
 
-    def _on_demand(
-        self,
-        session: Session,
-        pipeline: Pipeline,
-        group: Group,
-        coming: _Coming,
-        now: datetime,
+    def _take_known(
+        self, session: Session, pipeline: Pipeline, group: Group, coming: _Coming, now: datetime
     ) -> list[Ticket]:
-        """A person sends a member of a closed exam again: work, where it would come out other."""
-        assert group.exam is not None
-        known = group.members[coming.instance.sop_instance_uid]
-        if known == coming.instance.id:
-            group.exam.priority = ON_DEMAND
-            ticket = open_job(session, self.site, group.exam, pipeline, now)
+        """Decide about a copy of what is a member already; only one that a person sends counts."""
+        exam, arrival, known = group.exam, coming.arrival, coming.known_in(group)
+        same = known == coming.instance.id
+        arrival.disposition = "repeat" if same else "repeat: another copy of a member"
+        if exam is None or arrival.origin != "sent":
+            return []
+        if exam.state == "closed" and same:
+            exam.priority = ON_DEMAND
+            ticket = open_job(session, self.site, exam, pipeline, now)
             return [ticket] if ticket else []
-        group.exam = next_revision(session, group.exam, coming.arrival, without=known)
-        _join(session, pipeline, group, coming)
+        if exam.state == "closed":
+            group.exam = next_revision(session, exam, arrival, without=known)
+        elif not same and _inherited(session, exam, known):
+            member = session.get_one(ExamInstance, (exam.id, known))
+            session.delete(member)
+        else:
+            return []
+        _join(session, pipeline, group.exam or exam, group, coming)
         return []
 
     def _selected(self, pipeline: Pipeline, coming: _Coming) -> bool:
@@ -267,10 +257,11 @@ class Gatherer:
         ]
 
 
-def _join(session: Session, pipeline: Pipeline, group: Group, coming: _Coming) -> None:
+def _join(
+    session: Session, pipeline: Pipeline, exam: Exam, group: Group, coming: _Coming
+) -> None:
     """Make an instance a member of the group's exam."""
-    exam, arrival, instance = group.exam, coming.arrival, coming.instance
-    assert exam is not None
+    arrival, instance = coming.arrival, coming.instance
     session.add(ExamInstance(exam_id=exam.id, instance_id=instance.id, arrival_id=arrival.id))
     group.members[instance.sop_instance_uid] = instance.id
     arrival.exam_id, arrival.disposition = exam.id, "gathered"
@@ -280,6 +271,12 @@ def _join(session: Session, pipeline: Pipeline, group: Group, coming: _Coming) -
         exam.last_arrival_at + pipeline.complete.quiet,
         exam.opened_at + pipeline.complete.deadline,
     )
+
+
+def _inherited(session: Session, exam: Exam, instance_id: int) -> bool:
+    """Say whether a member of an open revision was one of the revision before."""
+    member = session.get_one(ExamInstance, (exam.id, instance_id))
+    return session.get_one(Arrival, member.arrival_id).at < exam.opened_at
 
 
 def _two_patients(session: Session, exam: Exam) -> bool:

@@ -83,9 +83,7 @@ def step(request: dict[str, Any], memory: Memory) -> dict[str, Any]:
         for reference, facts in request["models"].items()
         if reference in wanted
     }
-    output, account = run(
-        function, ports, inputs, settings, _context(request["context"]), models
-    )
+    output, account = run(function, ports, inputs, settings, _context(request["context"]), models)
     out = Path(request["out"])
     files.save(output, out)
     made[request["step"]] = output

@@ -24,9 +24,7 @@ class Headers:
         """Return the header of an instance."""
         header = self._read.get(instance.key)
         if header is None:
-            header = dcmread(
-                self._archive.path(instance.key), stop_before_pixels=True, force=True
-            )
+            header = dcmread(self._archive.path(instance.key), stop_before_pixels=True, force=True)
             self._read[instance.key] = header
             if len(self._read) > _KEPT:
                 self._read.popitem(last=False)

@@ -155,9 +155,7 @@ class Jobs:
             job.started_at = job.started_at or datetime.now(UTC)
             return order(Pipeline.model_validate(job.definition))
 
-    def _guarded(
-        self, do: Callable[[str, int], None]
-    ) -> Callable[[str, int], str]:
+    def _guarded(self, do: Callable[[str, int], None]) -> Callable[[str, int], str]:
         """Make a step's function say what became of it, and record it where it went wrong."""
 
         def guarded(job_id: str, attempt: int) -> str:
@@ -272,9 +270,7 @@ class Jobs:
                 return
             looked = time.monotonic()
             with self.database.read() as session:
-                row = session.execute(
-                    select(Job.state, Job.worker).where(Job.id == job_id)
-                ).one()
+                row = session.execute(select(Job.state, Job.worker).where(Job.id == job_id)).one()
             if row.state == JobState.CANCELLED:
                 raise Cancelled
             if row.worker != self.boot:
@@ -444,6 +440,5 @@ def _inputs(session: Session, job: Job, step: Step) -> dict[str, Any]:
         )
     }
     return {
-        port: {"step": source, "files": made.get(source, {})}
-        for port, source in step.in_.items()
+        port: {"step": source, "files": made.get(source, {})} for port, source in step.in_.items()
     }

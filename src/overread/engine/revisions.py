@@ -40,9 +40,7 @@ class Group:
     members: dict[str, int]
 
     @classmethod
-    def of(
-        cls, session: Session, pipeline: Pipeline, instance: Instance, at: datetime
-    ) -> Group:
+    def of(cls, session: Session, pipeline: Pipeline, instance: Instance, at: datetime) -> Group:
         """Find it: the exam that has the instance's study already, or whose window is open."""
         exams = session.scalars(
             select(Exam)

@@ -139,20 +139,15 @@ class Child:
         self.box = box
         self._process: subprocess.Popen[bytes] | None = None
         self._pending = b""
+        self._ready = False
 
     def start(self) -> None:
-        """Start the process if it does not run, and wait until it is ready.
-
-        Raises
-        ------
-        StepFailed
-            It does not start.
-        """
+        """Start the process if it does not run. It is ready some seconds later; `run` waits."""
         if self._process is not None and self._process.poll() is None:
             return
-        # bubblewrap dies with the *thread* that started it. The threads that come here are those
-        # of the worker's pool, which end only with the worker.
-        self._pending = b""
+        # bubblewrap dies with the *thread* that started it. The threads that come here are the
+        # worker's main one and those of its pool, which end only with the worker.
+        self._pending, self._ready = b"", False
         self._process = subprocess.Popen(
             self.box.command(),
             stdin=subprocess.PIPE,
@@ -161,7 +156,6 @@ class Child:
             cwd=self.box.work,
             start_new_session=True,
         )
-        self._answer(_START_SECONDS, lambda: None)
 
     def run(
         self, request: dict[str, Any], timeout: float, watch: Callable[[], None]
@@ -191,6 +185,9 @@ class Child:
             It raised, took too long, took too much memory or died.
         """
         self.start()
+        if not self._ready:
+            self._answer(_START_SECONDS, watch)
+            self._ready = True
         process = self._process
         assert process is not None and process.stdin is not None
         try:
@@ -287,6 +284,11 @@ class Children:
             yield child
         finally:
             self._free.put(child)
+
+    def warm(self) -> None:
+        """Start them all, without waiting until they are ready."""
+        for child in self._all:
+            child.start()
 
     def stop(self) -> None:
         """Kill them all."""

@@ -2,9 +2,70 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from threading import Event
 
+import structlog
+
+from overread.engine.arrivals import Gatherer
+from overread.engine.deliveries import Deliveries
+from overread.engine.janitor import Janitor
+from overread.engine.jobs import QUEUE, Jobs, work_folder
+from overread.engine.opening import operator_folder
+from overread.engine.sandbox import Box, Children
+from overread.engine.workflows import Workflows
+from overread.errors import UsageError
 from overread.site import SiteFolder
+from overread.store.archive import Archive
+from overread.store.database import Database
+from overread.store.tables import new_id
+
+_log = structlog.get_logger(__name__)
+
+_TICK = 0.05
+
+
+@dataclass
+class _Task:
+    """Something that is done again and again."""
+
+    name: str
+    every: float
+    do: Callable[[datetime], object]
+    next_at: float = 0.0
+
+    def look(self) -> None:
+        """Do it where it is time; what goes wrong is logged, and done again later."""
+        if time.monotonic() < self.next_at:
+            return
+        try:
+            self.do(datetime.now(UTC))
+            pause = self.every
+        except Exception:  # noqa: BLE001, the edge of the worker's loop: recorded, and it goes on
+            _log.error("a task of the worker failed", task=self.name, error=traceback.format_exc())
+            pause = max(self.every, 1.0)
+        self.next_at = time.monotonic() + pause
+
+
+def box(site: SiteFolder) -> Box:
+    """Return what the site lets model code use."""
+    engine = site.settings.engine
+    files = {model.file for model in site.models.values()}
+    return Box(
+        isolation=engine.isolation,
+        memory=engine.memory,
+        threads=max(1, (os.cpu_count() or 1) // engine.concurrency),
+        work=work_folder(site),
+        readable=(*sorted({file.parent for file in files}), operator_folder(site)),
+    )
 
 
 def serve(site: SiteFolder, stop: Event, *, name: str = "") -> None:
@@ -25,4 +86,79 @@ def serve(site: SiteFolder, stop: Event, *, name: str = "") -> None:
     UsageError
         A worker of that name runs on this machine already, or bubblewrap does not work here.
     """
-    raise NotImplementedError
+    name = name or socket.gethostname()
+    for folder in (site.settings.data, work_folder(site), operator_folder(site)):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    limits = box(site)
+    problem = limits.problem()
+    if problem:
+        raise UsageError(
+            f"model code cannot be kept apart here: {problem}; engine.isolation: none in "
+            "overread.yaml runs it with this user's rights and network"
+        )
+    with _only_one(site, name):
+        _work(site, stop, name, limits)
+
+
+def _work(site: SiteFolder, stop: Event, name: str, limits: Box) -> None:
+    boot = new_id()
+    database = Database(site.settings.database_url)
+    database.upgrade()
+    archive = Archive(site.settings.data / "archive")
+    children = Children(limits, site.settings.engine.concurrency)
+    workflows = Workflows(site.settings, name)
+    jobs = Jobs(site, database, archive, workflows, children, boot)
+    deliveries = Deliveries(site, database, archive, workflows)
+    gatherer = Gatherer(site, database, archive, name)
+    janitor = Janitor(
+        database,
+        workflows,
+        worker=name,
+        boot=boot,
+        work=work_folder(site),
+        keep_work=site.settings.engine.keep_work,
+    )
+    janitor.sign_in(datetime.now(UTC))
+    children.warm()
+    workflows.launch({QUEUE: jobs.queue(), **deliveries.queues()})
+
+    def gather(now: datetime) -> None:
+        for ticket in gatherer.tick(now):
+            jobs.enqueue(ticket)
+
+    def sweep(_now: datetime) -> None:
+        for ticket in jobs.queued():
+            jobs.enqueue(ticket)
+
+    tasks = [
+        _Task("gather", _TICK, gather),
+        _Task("deliver", 0.1, deliveries.tick),
+        _Task("enqueue", 1.0, sweep),
+        _Task("sign of life", 5.0, janitor.beat),
+        _Task("take over", 10.0, janitor.round),
+        _Task("unknown destinations", 60.0, deliveries.give_up_unknown),
+        _Task("tidy", 600.0, janitor.tidy),
+    ]
+    _log.info("worker is up", worker=name, isolation=limits.isolation)
+    while not stop.wait(_TICK):
+        for task in tasks:
+            task.look()
+    jobs.stopping.set()
+    deliveries.stopping.set()
+    workflows.close()
+    children.stop()
+    database.close()
+
+
+@contextmanager
+def _only_one(site: SiteFolder, name: str) -> Iterator[None]:
+    """Hold the lock of a worker's name on this machine."""
+    with (site.settings.data / f"worker-{name}.lock").open("wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"a worker named {name} runs here already; two of one name would run each "
+                "other's jobs (--name gives another name)"
+            ) from None
+        yield

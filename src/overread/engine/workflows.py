@@ -18,6 +18,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,13 @@ class Workflows:
             )
 
     def enqueue(
-        self, workflow: str, queue: str, workflow_id: str, *args: Any, priority: int = 1
+        self,
+        workflow: str,
+        queue: str,
+        workflow_id: str,
+        *args: Any,
+        priority: int = 1,
+        only_one: str = "",
     ) -> None:
         """Ask that a workflow be run; a second time with the same id changes nothing.
 
@@ -134,8 +141,16 @@ class Workflows:
             Name it was registered by.
         priority : int
             Lower runs first.
+        only_one : str
+            While a workflow of the queue that was given the same word has not ended, nothing is
+            asked for; empty for any number.
         """
-        with SetWorkflowID(workflow_id), SetEnqueueOptions(priority=priority):
+        options = SetEnqueueOptions(
+            priority=priority,
+            deduplication_id=only_one or None,
+            duplication_policy="return-existing" if only_one else None,
+        )
+        with SetWorkflowID(workflow_id), options:
             DBOS.enqueue_workflow(queue, self._functions[workflow], *args)
 
     def step(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
@@ -163,6 +178,14 @@ class Workflows:
             if workflow.queue_name is not None:
                 DBOS.resume_workflow(workflow.workflow_id, queue_name=workflow.queue_name)
         return [workflow.workflow_id for workflow in left]
+
+    def forget(self, before: datetime) -> None:
+        """Delete what is kept of workflows that ended before a time."""
+        ended = DBOS.list_workflows(
+            completed_before=before.isoformat(), limit=1000, load_input=False, load_output=False
+        )
+        if ended:
+            DBOS.delete_workflows([workflow.workflow_id for workflow in ended])
 
     def close(self) -> None:
         """Stop looking for work. What runs is left to be taken up again."""

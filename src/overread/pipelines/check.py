@@ -9,11 +9,11 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from overread.dicom.match import ConditionError
 from overread.dicom.study import Exam
 from overread.pipelines.definition import Pipeline, Step
-from overread.pipelines.model import ModelCard
 from overread.pipelines.ports import Signature
 
 PROVIDED: tuple[type, ...] = (Exam,)
@@ -77,7 +77,7 @@ def _circle(waiting: Mapping[str, Step]) -> str:
 def check(
     pipeline: Pipeline,
     operators: Mapping[str, Signature],
-    models: Mapping[str, ModelCard],
+    models: Collection[str],
     *,
     result_types: Collection[type] | None = None,
     destinations: Collection[str] | None = None,
@@ -90,8 +90,8 @@ def check(
         The definition.
     operators : mapping of str to Signature
         The operators there are.
-    models : mapping of str to ModelCard
-        The models there are, by ``name@version``.
+    models : collection of str
+        The models there are, as ``name@version``.
     result_types : collection of type, optional
         What a result may be; not looked at if absent.
     destinations : collection of str, optional
@@ -199,7 +199,7 @@ def type_name(annotation: Any) -> str:
 
 
 def _check_settings(
-    path: Path, step: Step, signature: Signature, models: Mapping[str, ModelCard]
+    path: Path, step: Step, signature: Signature, models: Collection[str]
 ) -> Iterator[Problem]:
     for name, value in step.with_.items():
         here = (*path, "with", name)
@@ -228,14 +228,21 @@ def check_value(path: Path, annotation: Any, value: Any) -> Iterator[Problem]:
         adapter.validate_python(value)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
-            here = (*path, *detail["loc"])
-            cause = detail.get("ctx", {}).get("error")
-            if isinstance(cause, ConditionError):
-                for fault in cause.faults:
-                    yield Problem((*here, *fault.path), fault.what, fault.expected)
-            else:
-                expected = detail["msg"].removeprefix("Input should be ")
-                yield Problem(here, f"{detail['input']!r} does not fit", expected)
+            yield from _of_value(path, detail)
+
+
+def _of_value(path: Path, detail: ErrorDetails) -> Iterator[Problem]:
+    here = (*path, *detail["loc"])
+    cause = detail.get("ctx", {}).get("error")
+    if isinstance(cause, ConditionError):
+        for fault in cause.faults:
+            yield Problem((*here, *fault.path), fault.what, fault.expected)
+    elif cause is not None:
+        what, _, expected = str(cause).partition("; ")
+        yield Problem(here, what, expected or "another value")
+    else:
+        expected = detail["msg"].removeprefix("Input should be ")
+        yield Problem(here, f"{detail['input']!r} does not fit", expected)
 
 
 def _adapter(annotation: Any) -> TypeAdapter[Any]:

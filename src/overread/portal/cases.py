@@ -114,11 +114,14 @@ def open_viewer(request: Request, portal: Here, signed: MaySee, case_id: str) ->
         case = cases.find_case(session, case_id)
         if case is None:
             return no_case(request, portal, signed)
-        made = cases.shown(session, case.id).segmentation
+        shown = cases.shown(session, case.id)
+        made = shown.segmentation
         series = [one.uid for one in cases.images(session, case.exam)]
     overlay = made.series_uid if made is not None else ""
     uids = [*series, overlay] if overlay else series
-    return RedirectResponse(viewer.link(case.exam.study_uid, uids, overlay), status_code=303)
+    stage = shown.job.stage if shown.job is not None else _stage(portal, case)
+    target = viewer.link(case.exam.study_uid, uids, overlay, stage)
+    return RedirectResponse(target, status_code=303)
 
 
 def _context(portal: Portal, session: Session, case: Case, signed: Signed) -> dict[str, Any]:

@@ -7,7 +7,6 @@ answers, and its router is told to live below ``/viewer``.
 from __future__ import annotations
 
 import gzip
-import json
 import mimetypes
 import re
 from base64 import b64encode
@@ -38,55 +37,17 @@ files = APIRouter(include_in_schema=False)
 """Taken in last: it answers every path that nothing else does."""
 
 
-def settings() -> dict[str, object]:
-    """Return OHIF's settings: one data source, ours; no study list; no question before an overlay."""
-    return {
-        "name": "overread",
-        "routerBasename": "/viewer",
-        "extensions": [],
-        "modes": [],
-        "customizationService": {},
-        "showStudyList": False,
-        "maxNumberOfWebWorkers": 3,
-        "showWarningMessageForCrossOrigin": False,
-        "showCPUFallbackMessage": False,
-        "showLoadingIndicator": True,
-        "strictZSpacingForVolumeViewport": True,
-        "groupEnabledModesFirst": True,
-        "showErrorDetails": "production",
-        # Opens a segmentation at once, instead of asking whether to.
-        "disableConfirmationPrompts": True,
-        "investigationalUseDialog": {"option": "never"},
-        "maxNumRequests": {"interaction": 100, "thumbnail": 5, "prefetch": 25},
-        "defaultDataSourceName": "overread",
-        "dataSources": [
-            {
-                "namespace": "@ohif/extension-default.dataSourcesModule.dicomweb",
-                "sourceName": "overread",
-                "configuration": {
-                    "friendlyName": "overread",
-                    "name": "overread",
-                    "wadoUriRoot": "/dicom-web",
-                    "qidoRoot": "/dicom-web",
-                    "wadoRoot": "/dicom-web",
-                    "qidoSupportsIncludeField": False,
-                    "imageRendering": "wadors",
-                    "thumbnailRendering": "wadors",
-                    "enableStudyLazyLoad": True,
-                    "supportsFuzzyMatching": False,
-                    "supportsWildcard": True,
-                    "singlepart": "",
-                    "bulkDataURI": {"enabled": True},
-                    "omitQuotationForMultipartRequest": True,
-                },
-            }
-        ],
-    }
+def link(study_uid: str, series_uids: list[str], first_series: str, stage: str) -> str:
+    """Return the viewer's address that shows these series of a study, ``first_series`` at once.
 
-
-def link(study_uid: str, series_uids: list[str], first_series: str = "") -> str:
-    """Return the viewer's address that shows these series of a study, ``first_series`` at once."""
-    query = {"StudyInstanceUIDs": study_uid}
+    Parameters
+    ----------
+    first_series : str
+        A segmentation's, to be drawn over the images that it refers to; empty for none.
+    stage : str
+        Anything but ``clinical`` is marked investigational.
+    """
+    query = {"StudyInstanceUIDs": study_uid, "stage": stage}
     if series_uids:
         query["SeriesInstanceUIDs"] = ",".join(series_uids)
     if first_series:
@@ -141,11 +102,9 @@ def send_file(request: Request, path: Path, policy: str | None = None) -> Respon
 
 
 @router.get("/app-config.js")
-def config() -> Response:
-    """Give OHIF its settings."""
-    text = f"window.config = {json.dumps(settings(), indent=2)};\n"
-    headers = {"Cache-Control": _CHECK, "Content-Security-Policy": _policy()}
-    return Response(text, media_type="text/javascript", headers=headers)
+def config(request: Request) -> Response:
+    """Give OHIF its settings, in place of those that it was built with."""
+    return send_file(request, HERE / "static" / "app-config.js", _policy())
 
 
 @router.get("/viewer")

@@ -10,9 +10,12 @@ from __future__ import annotations
 import select
 import socket
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Final
+
+from pydicom import Dataset
+from pynetdicom.dsutils import decode
 
 A_ASSOCIATE_RQ: Final = 0x01
 P_DATA_TF: Final = 0x04
@@ -29,6 +32,9 @@ MAXIMUM_LENGTH: Final = 262_144
 
 _LONGEST_PDU: Final = 64 * 2**20
 _LONGEST_COMMAND: Final = 2**16
+_FIRST_ROOM: Final = 2**20
+_COMMAND, _LAST = 1, 2  # message control header, PS3.8 E.2
+_NO_DATASET = 0x0101  # CommandDataSetType, PS3.7 E.1
 _PDU = struct.Struct(">BxL")
 _PDV = struct.Struct(">LBB")
 
@@ -53,7 +59,7 @@ class Violation(Exception):
 
 @dataclass(frozen=True)
 class Message:
-    """A DIMSE message (PS3.7): its command set and its dataset, both encoded.
+    """A DIMSE message (PS3.7): its command set, and its dataset as it came.
 
     Attributes
     ----------
@@ -64,8 +70,57 @@ class Message:
     """
 
     context_id: int
-    command: bytes
+    command: Dataset
     dataset: memoryview
+
+
+class _Gathering:
+    """A message whose fragments come in (PS3.8 annex E)."""
+
+    def __init__(self, room: int) -> None:
+        self._context_id: int | None = None
+        self._command = bytearray()
+        self._data = bytearray(room)
+        self._filled = 0
+        self._read: Dataset | None = None
+
+    def room(self, context_id: int, control: int, size: int) -> memoryview:
+        """Return where the next fragment goes."""
+        if self._context_id not in (None, context_id):
+            raise Violation(INVALID_PARAMETER, "one message in two presentation contexts")
+        self._context_id = context_id
+        if bool(control & _COMMAND) != (self._read is None):
+            raise Violation(UNEXPECTED_PDU, "command and dataset fragments out of order")
+        if self._read is None:
+            if len(self._command) + size > _LONGEST_COMMAND:
+                raise Violation(INVALID_PARAMETER, "a command set without end")
+            start = len(self._command)
+            self._command = self._command + bytes(size)
+            return memoryview(self._command)[start:]
+        start, self._filled = self._filled, self._filled + size
+        if self._filled > len(self._data):
+            longer = bytearray(max(2 * len(self._data), self._filled))
+            longer[:start] = memoryview(self._data)[:start]
+            self._data = longer
+        return memoryview(self._data)[start : self._filled]
+
+    def whole(self, control: int) -> bool:
+        """Say whether the fragment that came was the last of the message."""
+        if not control & _LAST:
+            return False
+        if self._read is not None:
+            return True
+        try:
+            self._read = decode(BytesIO(self._command), True, True)
+            return int(self._read.get("CommandDataSetType", _NO_DATASET)) == _NO_DATASET
+        except (ValueError, LookupError, TypeError, EOFError, OSError, struct.error) as error:
+            raise Violation(INVALID_PARAMETER, f"its command set is none: {error}") from error
+
+    def message(self) -> Message:
+        """Return the message, once it is whole."""
+        if self._context_id is None or self._read is None:
+            raise AssertionError("asked for before it was whole")
+        return Message(self._context_id, self._read, memoryview(self._data)[: self._filled])
 
 
 class Wire:
@@ -82,13 +137,19 @@ class Wire:
 
     def __init__(self, connection: socket.socket, silence: float) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.settimeout(silence)
+        # The kernel's own timeout leaves the socket blocking, so that one call fills a buffer.
+        connection.settimeout(None)
+        timeout = struct.pack("ll", int(silence), int(silence % 1 * 1e6))
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            connection.setsockopt(socket.SOL_SOCKET, option, timeout)
         self._socket = connection
-        self._room = 2**20
+        self._readable = select.poll()
+        self._readable.register(connection, select.POLLIN)
+        self._room = _FIRST_ROOM
 
     def wait(self, seconds: float) -> bool:
         """Wait until the peer has sent something, or closed; say whether it has."""
-        return bool(select.select([self._socket], [], [], seconds)[0])
+        return bool(self._readable.poll(seconds * 1000))
 
     def send(self, data: bytes) -> None:
         """Send bytes.
@@ -109,58 +170,40 @@ class Wire:
         if not 1 <= kind <= A_ABORT:
             raise Violation(UNRECOGNISED_PDU, f"PDU type {kind:#04x} is not one of PS3.8")
         if length > _LONGEST_PDU:
-            raise Violation(INVALID_PARAMETER, f"a PDU of {length} bytes is longer than any allowed")
+            raise Violation(
+                INVALID_PARAMETER, f"a PDU of {length} bytes is longer than any allowed"
+            )
         return kind, length
 
     def body(self, length: int) -> bytes:
         """Read what follows the head of a PDU."""
         return bytes(self._exactly(length))
 
-    def message(self, length: int, wants_dataset: Callable[[bytes], bool]) -> Message:
+    def message(self, length: int) -> Message:
         """Read a DIMSE message whose first P-DATA-TF follows with ``length`` bytes.
 
         Parameters
         ----------
         length : int
             From the head of that PDU, which `pdu` has read.
-        wants_dataset : callable
-            Says of a command set whether a dataset follows it.
         """
-        command = bytearray()
-        data = bytearray(self._room)
-        filled = 0
-        context_id: int | None = None
-        command_whole = False
+        gathering = _Gathering(self._room)
         while True:
             while length:
                 if length < _PDV.size:
                     raise Violation(INVALID_PARAMETER, "a presentation data value without a head")
-                size, context, control = _PDV.unpack(self._exactly(_PDV.size))
+                size, context_id, control = _PDV.unpack(self._exactly(_PDV.size))
                 size -= 2
                 length -= _PDV.size + size
                 if size < 0 or length < 0:
                     raise Violation(INVALID_PARAMETER, "a presentation data value of wrong length")
-                if context_id not in (None, context):
-                    raise Violation(INVALID_PARAMETER, "one message in two presentation contexts")
-                context_id = context
-                is_command, is_last = control & 1, control & 2
-                if bool(is_command) == command_whole:
-                    raise Violation(UNEXPECTED_PDU, "command and dataset fragments out of order")
-                if is_command:
-                    command += self._exactly(size)
-                    if len(command) > _LONGEST_COMMAND:
-                        raise Violation(INVALID_PARAMETER, "a command set without end")
-                    command_whole = bool(is_last)
-                else:
-                    if filled + size > len(data):
-                        data += bytes(max(len(data), filled + size - len(data)))
-                    self._into(memoryview(data)[filled : filled + size])
-                    filled += size
-                if is_last and (not is_command or not wants_dataset(bytes(command))):
+                self._into(gathering.room(context_id, control, size))
+                if gathering.whole(control):
                     if length:
                         raise Violation(INVALID_PARAMETER, "two messages in one P-DATA-TF")
-                    self._room = max(2**20, filled)
-                    return Message(context, bytes(command), memoryview(data)[:filled])
+                    message = gathering.message()
+                    self._room = max(_FIRST_ROOM, len(message.dataset))
+                    return message
             kind, length = self.pdu()
             if kind == A_ABORT:
                 raise Gone("aborted by the peer in the middle of a message")

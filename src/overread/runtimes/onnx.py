@@ -58,6 +58,7 @@ class OnnxRuntime:
             The file's SHA-256 digest is not the card's, or ONNX Runtime cannot read it.
         """
         import onnxruntime
+        from onnxruntime.capi import onnxruntime_pybind11_state as state
 
         weights = model.file.read_bytes()
         digest = hashlib.sha256(weights).hexdigest()
@@ -75,7 +76,14 @@ class OnnxRuntime:
             session = onnxruntime.InferenceSession(
                 weights, options, providers=[name for name in PROVIDERS if name in installed]
             )
-        except (RuntimeError, ValueError) as error:
+        except (
+            state.Fail,
+            state.InvalidArgument,
+            state.InvalidGraph,
+            state.InvalidProtobuf,
+            state.NotImplemented,
+            state.RuntimeException,
+        ) as error:
             raise StepFailed(f"model {model.card.reference} cannot be loaded: {error}") from error
         names = {one.name for one in (*session.get_inputs(), *session.get_outputs())}
         for name in (model.card.input.name, model.card.output.name):

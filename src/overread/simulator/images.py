@@ -11,8 +11,10 @@ import nrrd
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.dicom.volume import Affine, Volume
+from overread.dicom.volume import Volume
 from overread.errors import UsageError
+
+Affine = NDArray[np.float64]
 
 NIFTI = (".nii", ".nii.gz")
 NRRD = (".nrrd", ".nhdr")
@@ -104,7 +106,7 @@ def _reversed(affine: Affine, axis: int, length: int) -> Affine:
 
 def _read_nifti(path: Path) -> tuple[NDArray[Any], Affine]:
     try:
-        image = nibabel.load(path)
+        image: Any = nibabel.load(path)
         values = np.asanyarray(image.dataobj)
     except (OSError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
         raise UsageError(f"{path} cannot be read as NIfTI: {error}") from error

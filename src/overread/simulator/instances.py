@@ -67,9 +67,15 @@ _ACQUISITION: dict[Modality, dict[str, Any]] = {
     },
 }
 _IDENTIFYING = (
-    "AccessionNumber PatientID PatientName PatientBirthDate PatientSex StudyDescription StationName"
-).split()
-_PLACES = "InstitutionName InstitutionAddress InstitutionalDepartmentName".split()
+    "AccessionNumber",
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDescription",
+    "StationName",
+)
+_PLACES = ("InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName")
 
 
 @dataclass(frozen=True)
@@ -160,14 +166,14 @@ def make_instances(volume: Volume, order: Order) -> list[Dataset]:
             corner = volume.affine[:3, 3] + index * volume.affine[:3, 0]
             dataset.ImagePositionPatient = [_ds(value) for value in corner]
             normal = np.cross(volume.affine[:3, 2], volume.affine[:3, 1])
-            dataset.SliceLocation = _ds(corner @ (normal / np.linalg.norm(normal)))
+            dataset.SliceLocation = _ds(float(corner @ normal / np.linalg.norm(normal)))
         dataset.PixelData = np.ascontiguousarray(pixels).tobytes()
         made.append(dataset)
     return made
 
 
 def renamed(datasets: Iterable[Dataset], order: Order) -> list[Dataset]:
-    """Give other people's instances fresh UIDs and fictional identifiers, by one consistent mapping.
+    """Give existing instances fresh UIDs and fictional identifiers, by one consistent mapping.
 
     Pixels and transfer syntax stay as they are. Patient, accession, descriptions and dates become
     the order's; series keep their own numbers, and their descriptions where the order's is empty.
@@ -219,7 +225,7 @@ def read_dicom(path: Path) -> list[Dataset]:
         There is none.
     """
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    found = []
+    found: list[Dataset] = []
     for file in files:
         try:
             dataset = dcmread(file)
@@ -286,6 +292,7 @@ def _common(order: Order) -> dict[str, Any]:
         "PatientBirthDate": order.patient_birth_date,
         "PatientSex": order.patient_sex,
         "PositionReferenceIndicator": "",
+        "Laterality": "",
         "StudyInstanceUID": order.study_uid,
         "SeriesInstanceUID": order.uid("series", str(order.series_number)),
         "StudyID": order.accession[-16:],
@@ -294,6 +301,7 @@ def _common(order: Order) -> dict[str, Any]:
     }
     if order.modality == "CR":
         del out["PositionReferenceIndicator"]
+        out["PatientOrientation"] = ""
     else:
         out["PatientPosition"] = "HFS"
     return out

@@ -20,7 +20,6 @@ from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, _config, evt
 from pynetdicom.presentation import AllStoragePresentationContexts
 from pynetdicom.transport import ThreadedAssociationServer
 
-
 LEDGER = "received.jsonl"
 
 
@@ -58,13 +57,13 @@ class Pacs:
         ae.maximum_pdu_size = 0
         ae.add_supported_context("1.2.840.10008.1.1")
         for context in AllStoragePresentationContexts:
-            ae.add_supported_context(context.abstract_syntax, ALL_TRANSFER_SYNTAXES)
+            ae.add_supported_context(str(context.abstract_syntax), ALL_TRANSFER_SYNTAXES)
         server = ae.start_server(
             (host, port),
             block=False,
             evt_handlers=[
                 (evt.EVT_CONN_OPEN, _no_delay),
-                (evt.EVT_C_ECHO, lambda event: 0x0000),
+                (evt.EVT_C_ECHO, lambda _: 0x0000),
                 (evt.EVT_C_STORE, self._store),
             ],
         )
@@ -78,17 +77,18 @@ class Pacs:
 
     def _store(self, event: evt.Event) -> int:
         study, series = _place(event)
-        uid = UID(event.request.AffectedSOPInstanceUID)
+        request: Any = event.request
+        uid = UID(request.AffectedSOPInstanceUID)
         if not all(part.is_valid for part in (study, series, uid)):
             return 0xA900
         file = self.folder / study / series / f"{uid}.dcm"
-        row = {
+        row: dict[str, Any] = {
             "at": datetime.now(UTC).isoformat(),
             "calling": event.assoc.requestor.ae_title,
             "study": study,
             "series": series,
             "instance": uid,
-            "sop_class": event.request.AffectedSOPClassUID,
+            "sop_class": request.AffectedSOPClassUID,
             "transfer_syntax": event.context.transfer_syntax,
         }
         with self._lock:

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from overread.dicom.volume import Affine, Volume
+from overread.dicom.volume import Volume
 
+Affine = NDArray[np.float64]
 Field = NDArray[np.float32]
 
 SHAPE = (24, 256, 256)
@@ -29,7 +30,7 @@ RADII = (8.5, 10.5, 12.5, 14.5, 16.5, 18.5)
 
 _CENTRE = np.array([33.0, -20.0, 24.0])
 """The tumour's centre: left frontal lobe, LPS mm from the middle of the head."""
-_HALF_AXES = np.array([72.0, 92.0, 88.0])
+_HALF_AXES = np.array([72.0, 92.0, 106.0])
 _SCALE = 900.0
 """Stored value of normal brain."""
 _FINE = (10, 4, 4)
@@ -102,7 +103,7 @@ def _grid() -> Affine:
     affine = np.eye(4)
     affine[:3, :3] = np.array([[0, 0, SPACING[2]], [0, SPACING[1], 0], [SPACING[0], 0, 0]])
     middle = (np.array(SHAPE) - 1) / 2
-    affine[:3, 3] = -affine[:3, :3] @ middle + (0, 0, 16)
+    affine[:3, 3] = -affine[:3, :3] @ middle + (0, 0, 9)
     return affine
 
 
@@ -145,13 +146,16 @@ def _noise(seed: int, width: float) -> Field:
 
 def _sampled(field: Field, points: Field) -> Field:
     middle = (field.shape[0] - 1) / 2
-    return ndimage.map_coordinates(field, points / _FIELD_STEP + middle, order=1, mode="nearest")
+    return np.asarray(
+        ndimage.map_coordinates(field, points / _FIELD_STEP + middle, order=1, mode="nearest"),
+        dtype=np.float32,
+    )
 
 
 def _ball(points: Field, centre: tuple[float, float, float], axes: tuple[float, ...]) -> Field:
     """Distance from an ellipsoid's centre, 1 on its surface."""
     parts = [((points[i] - np.float32(centre[i])) / np.float32(axes[i])) ** 2 for i in range(3)]
-    return np.sqrt(parts[0] + parts[1] + parts[2])
+    return np.asarray(np.sqrt(parts[0] + parts[1] + parts[2]), dtype=np.float32)
 
 
 def _head(points: Field, seed: int) -> Field:
@@ -190,8 +194,8 @@ def _inside(image: Field, points: Field, depth: Field, fine: Field) -> None:
     for side in (-1.0, 1.0):
         grey = _ball(points, (side * 24, 0, 8), (12, 20, 14)) < 1
         image[grey] = 0.95 + 0.02 * fine[grey]
-        horn = _ball(points, (side * (9 + 0.0), -6, 20), (6, 34, 9)) < 1
-        image[horn & (np.abs(points[0]) > 2)] = 0.4
+        horn = _ball(points, (side * 6, -6, 20), (7, 34, 9)) < 1
+        image[horn] = 0.4
         image[_ball(points, (side * 20, 40, 12), (6, 16, 9)) < 1] = 0.4
         image[_ball(points, (side * 19, 36, 12), (2.2, 5, 4)) < 1] = 1.7
     image[(_ball(points, (0, 78, 20), (3.5, 4.5, 70)) < 1) & (depth < 0.88)] = 1.9
@@ -203,14 +207,14 @@ def _below(image: Field, points: Field, depth: Field, noise: tuple[Field, Field,
     """Draw what lies in front of and below the brain: face, eyes, air."""
     x, y, z = points
     broad, middle, fine = noise
-    face = (depth < 0.93) & (z < -28 + 0.25 * (-y - 20)) & (y < -12 + 4 * broad)
-    tissue = 1.2 + 0.45 * np.tanh(1.5 * middle) + 0.1 * fine
-    image[face] = np.clip(tissue, 0.15, None)[face]
+    base = np.minimum(-28 + 0.25 * (-y - 20) - z, -12 + 4 * broad - y)
+    face = (depth < 0.93) & (base > 0)
+    tissue = 0.72 + 0.12 * np.tanh(middle) + 0.04 * fine
+    image[face] = tissue[face]
+    image[face & (base < 5)] = 0.15  # the bone of the skull base
     image[face & (np.abs(x) < 17) & (np.abs(y + 45) < 26) & (broad + 0.6 * middle > 0)] = 0.05
     for side in (-1.0, 1.0):
-        orbit = _ball(points, (side * 31, -66, -36), (18, 20, 17)) < 1
-        image[orbit & (depth < 0.97)] = 2.2
-        image[_ball(points, (side * 31, -70, -36), (12, 12, 12)) < 1] = 0.5
+        image[_ball(points, (side * 31, -66, -36), (13, 14, 13)) < 1] = 0.45
 
 
 def _tumour(
@@ -272,4 +276,4 @@ def _acquired(image: Field, rng: np.random.Generator) -> NDArray[np.uint16]:
     real = blurred * shade + rng.normal(0, 0.025, SHAPE)
     # The magnitude of a complex signal: noise where there is no signal is never below zero.
     stored = gain * np.hypot(real, rng.normal(0, 0.025, SHAPE))
-    return np.clip(np.round(stored), 0, 4095).astype(np.uint16)
+    return np.asarray(np.clip(np.round(stored), 0, 4095), dtype=np.uint16)

@@ -181,7 +181,7 @@ def _pip(arguments: list[str], path: Path | None = None) -> None:
     always = ["--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
     command = [sys.executable, "-m", "pip", arguments[0], *always, *arguments[1:]]
     try:
-        subprocess.run(  # noqa: S603 - pip, with arguments that stand above
+        subprocess.run(
             command, env=environment, check=True, capture_output=True, text=True, timeout=_PATIENCE
         )
     except subprocess.TimeoutExpired as error:

@@ -112,7 +112,7 @@ def send(
     *,
     calling: str = "SCANNER",
     pause: float = 0.0,
-    told: Callable[[Answer], None] = lambda answer: None,
+    told: Callable[[Answer], None] = lambda _: None,
     stop: threading.Event | None = None,
 ) -> list[Answer]:
     """Send DICOM files, undecoded, each in its own transfer syntax, one association per study.
@@ -244,13 +244,13 @@ def _associate(batch: Sequence[_Parcel], peer: Peer, calling: str) -> Associatio
     )
     if association.is_established:
         return association
-    if association.is_rejected:
-        answer = association.acceptor.primitive
+    answer = association.acceptor.primitive
+    if association.is_rejected and answer is not None:
         raise Unavailable(
             f"{peer} rejects the association of {calling}: {answer.result_str.lower()}, "
             f"{answer.reason_str.lower()}"
         )
-    if association.acceptor.primitive is not None:
+    if answer is not None:
         kinds = sorted({one.sop_class.name for one in batch})
         raise Unavailable(f"{peer} accepts nothing of what was proposed: {', '.join(kinds)}")
     raise Unavailable(f"{peer} cannot be reached; is it running, and is the port right?")

@@ -17,7 +17,6 @@ from overread.dicom.provenance import DerivedObject
 from overread.errors import Fault, SiteError
 from overread.pipelines.check import check, near
 from overread.pipelines.definition import Pipeline
-from overread.pipelines.model import ModelCard
 from overread.pipelines.ports import Model, Signature, signature
 from overread.routing.rules import Route
 from overread.settings import Frozen, Settings
@@ -266,7 +265,8 @@ class _Reading:
         settings: Settings | None,
     ) -> None:
         """Check each pipeline against operators, models and destinations, and their names."""
-        cards: dict[str, ModelCard] = {name: model.card for name, model in models.items()}
+        # a model with a fault of its own is there all the same
+        known = {f"{at.parent.name}@{at.name}" for at in self.root.glob("models/*/*")} | set(models)
         names: dict[str, Path] = {}
         for document, pipeline in pipelines:
             if pipeline.name in names:
@@ -276,7 +276,7 @@ class _Reading:
             for problem in check(
                 pipeline,
                 self.signatures,
-                cards,
+                known,
                 result_types=RESULT_TYPES,
                 destinations=None if settings is None else settings.destinations,
             ):

@@ -145,6 +145,18 @@ class Archive:
             raise
         return Pending(file, path, self._folders.submit(_sync_folder, path.parent))
 
+    def sync(self, key: str) -> None:
+        """Wait until an object that is written is on disk.
+
+        Raises
+        ------
+        OSError
+            It is not there, or the disk fails.
+        """
+        path = self.path(key)
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        Pending(file, path, self._folders.submit(_sync_folder, path.parent)).sync()
+
     def remove(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
         self.path(key).unlink(missing_ok=True)

@@ -186,13 +186,12 @@ def _with_jobs(session: Session, exams: Sequence[Exam]) -> list[Case]:
             .order_by(Job.created_at, Job.id)
         )
     }
-    running = dict(
-        session.execute(
-            select(StepRun.job_id, StepRun.name).where(
-                StepRun.job_id.in_([job.id for job in jobs.values()]), StepRun.state == "running"
-            )
-        ).tuples()
+    steps_now = session.execute(
+        select(StepRun.job_id, StepRun.name).where(
+            StepRun.job_id.in_([job.id for job in jobs.values()]), StepRun.state == "running"
+        )
     )
+    running = {job_id: name for job_id, name in steps_now}  # noqa: C416 - dict() takes it wrongly
     measured: dict[str, tuple[str, tuple[Measurement, ...]]] = {}
     rows = session.execute(
         select(Exam.root_id, Result)

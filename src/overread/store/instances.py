@@ -113,12 +113,15 @@ class Kept:
         Whether the same bytes were kept before; the file that came is then not needed.
     held : str
         Why no job may begin with it; empty if one may.
+    key : str
+        Where the file of that row lies.
     """
 
     instance_id: int
     standing: str
     repeat: bool
     held: str
+    key: str
 
 
 def take(archive: Archive, file: bytes, at: datetime, issuer: str = "") -> Incoming:
@@ -225,7 +228,7 @@ def keep(
                 exam_id=None,
             )
         )
-    return Kept(kept_id, standing, same is not None, held)
+    return Kept(kept_id, standing, same is not None, held, same.key if same else incoming.key)
 
 
 def keep_ours(session: Session, archive: Archive, file: bytes, at: datetime) -> Instance:

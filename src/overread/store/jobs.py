@@ -145,8 +145,7 @@ def retry(
         )
     if from_step and from_step not in one.definition["steps"]:
         raise UsageError(
-            f"job {one.id} has no step {from_step!r}; it has "
-            f"{', '.join(one.definition['steps'])}"
+            f"job {one.id} has no step {from_step!r}; it has {', '.join(one.definition['steps'])}"
         )
     if one.state == JobState.DONE:
         if not force or from_step:

@@ -76,7 +76,7 @@ class Association(Base):
     closed_at: Mapped[datetime | None]
     ended: Mapped[str | None]
     """``released``, ``aborted`` or ``lost``; none while it is open."""
-    receiver: Mapped[str]
+    receiver: Mapped[str] = mapped_column(default="")
     """The receiver process that has it; opaque, new at each start."""
 
 

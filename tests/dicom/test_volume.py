@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import Dataset, dcmread
+
+from overread.dicom.study import Instance, Series
+from overread.dicom.volume import HOUNSFIELD, read_volume
+from overread.errors import Refused
+from tests.dicom.series import affine, images, keep, read
+
+SHAPE = (5, 40, 48)
+VALUES = np.random.default_rng(0).integers(-1000, 2000, SHAPE).astype(np.int16)
+
+
+@pytest.mark.parametrize("jpeg2000", [False, True])
+def test_values_are_rescaled_slice_by_slice(tmp_path: Path, jpeg2000: bool) -> None:
+    def edit(index: int, one: Dataset) -> None:
+        one.RescaleSlope, one.RescaleIntercept = str(index + 1), "-10"
+
+    series = keep(images(VALUES, affine(), edit=edit), tmp_path, order=[3, 1, 4, 0, 2],
+                  jpeg2000=jpeg2000)  # fmt: skip
+    volume = read_volume(series)
+    assert volume.array.dtype == np.float32
+    expected = VALUES * np.arange(1, 6)[:, None, None] - 10.0
+    np.testing.assert_array_equal(volume.array, expected)
+    assert (volume.unit, volume.modality) == ("1", "MR")
+    assert volume.frame_of_reference == series.header.FrameOfReferenceUID
+
+
+def test_unsigned_values_and_monochrome1_stay_what_they_are(tmp_path: Path) -> None:
+    values = VALUES.view(np.uint16)
+
+    def edit(index: int, one: Dataset) -> None:
+        one.PixelRepresentation, one.PhotometricInterpretation = 0, "MONOCHROME1"
+
+    volume = read_volume(keep(images(VALUES, affine(), edit=edit), tmp_path))
+    np.testing.assert_array_equal(volume.array, values)
+
+
+@pytest.mark.parametrize(("kind", "unit"), [("HU", HOUNSFIELD), (None, HOUNSFIELD), ("US", "1")])
+def test_a_ct_is_in_hounsfield_units_unless_it_says_otherwise(
+    tmp_path: Path, kind: str | None, unit: str
+) -> None:
+    def edit(index: int, one: Dataset) -> None:
+        one.RescaleType = kind
+
+    assert (
+        read_volume(keep(images(VALUES, affine(), modality="CT", edit=edit), tmp_path)).unit == unit
+    )
+
+
+def test_truncated_pixels_are_refused(tmp_path: Path) -> None:
+    series = keep(images(VALUES, affine()), tmp_path)
+    whole = dcmread(tmp_path / "0002.dcm")
+    whole.PixelData = whole.PixelData[:20]
+    whole.save_as(tmp_path / "0002.dcm")
+    with pytest.raises(Refused, match=f"{series.instances[2].uid}: its pixels cannot be read"):
+        read_volume(series)
+
+
+def test_an_image_without_pixels_is_refused(tmp_path: Path) -> None:
+    series = keep(images(VALUES, affine(), edit=lambda i, one: one.pop("PixelData")), tmp_path)
+    with pytest.raises(Refused, match="its pixels cannot be read"):
+        read_volume(series)
+
+
+def test_a_modality_lut_is_refused(tmp_path: Path) -> None:
+    def edit(index: int, one: Dataset) -> None:
+        lut = Dataset()
+        lut.LUTExplanation = "x"
+        one.ModalityLUTSequence = [lut]
+
+    with pytest.raises(Refused, match="ModalityLUTSequence"):
+        read_volume(keep(images(VALUES, affine(), edit=edit), tmp_path))
+
+
+# Real files -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("codec", ["_jpeg", "_rle"])
+def test_compressed_series_read_as_each_other(shared_data: Path, codec: str) -> None:
+    folder = shared_data / "dicom_variants" / "dicom2nifti"
+    jpeg2000 = read_volume(read(folder / "generic_compressed_001"))
+    other = read_volume(read(folder / f"generic_compressed{codec}_001"))
+    np.testing.assert_array_equal(jpeg2000.array, other.array)
+    np.testing.assert_array_equal(jpeg2000.affine, other.affine)
+    assert jpeg2000.array.std() > 0
+
+
+def test_one_image_in_its_transfer_syntaxes(shared_data: Path) -> None:
+    """Each file is read alone: its slice, stacked with two copies moved along the normal."""
+    files = sorted((shared_data / "dicom_variants" / "transfer_syntaxes").glob("*.dcm"))
+    read_arrays = {}
+    for file in files:
+        whole = dcmread(file)
+        pixels = Instance(dcmread(file, stop_before_pixels=True), file).dataset().pixel_array
+        read_arrays.setdefault((whole.Rows, whole.Columns), []).append(pixels)
+    for arrays in read_arrays.values():
+        for other in arrays[1:]:
+            assert np.abs(arrays[0].astype(int) - other.astype(int)).max() <= 2  # one is lossy
+
+
+def test_a_real_multi_frame_image_has_its_frames_rescaled(shared_data: Path) -> None:
+    series = read(
+        shared_data / "dicom_variants" / "dicom2nifti" / "philips_enhanced_anatomical_001"
+    )
+    volume = read_volume(series)
+    raw = series.instances[0].dataset().pixel_array.astype(np.float32)
+    # The frames run to the patient's right, and so does the normal of their plane.
+    np.testing.assert_allclose(volume.array, raw * np.float32(4.25885225885225), rtol=1e-6)
+    assert volume.affine[:3, 0] == pytest.approx([-1.2, 0, 0], abs=1e-4)
+
+
+def test_a_series_is_read_the_same_from_any_order(shared_data: Path) -> None:
+    series = read(shared_data / "ct_liver" / "dicom", "*.dcm")
+    volume = read_volume(Series(series.instances[4:9]))
+    backward = read_volume(Series(tuple(reversed(series.instances[4:9]))))
+    np.testing.assert_array_equal(volume.array, backward.array)
+    assert volume.unit == HOUNSFIELD

@@ -1,0 +1,210 @@
+"""What model code can reach, and what stops it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from overread.dicom.volume import Volume
+from overread.engine.sandbox import Box, Child
+from overread.errors import Refused, StepFailed
+from overread.operators import files
+from tests.dicom.series import affine, ball
+
+PROBE = '''
+import os, socket, time
+from pathlib import Path
+import numpy as np
+from overread.dicom.volume import Volume
+from overread.errors import Refused
+from overread.pipelines.ports import Account
+
+def probe(volume: Volume, account: Account, *, do: str, path: str = "", port: int = 0) -> Volume:
+    """Try something, and say what came of it."""
+    if do == "print":
+        print("printed"); os.system("echo from a shell; echo to stderr >&2")
+    elif do == "read":
+        account.notes.append(str(sorted(os.listdir(path))))
+    elif do == "write":
+        try:
+            Path(path).write_text("x")
+        except OSError as error:
+            account.notes.append(type(error).__name__)
+    elif do == "connect":
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=2)
+            account.notes.append("connected")
+        except OSError as error:
+            account.notes.append(type(error).__name__)
+    elif do == "environment":
+        account.notes += sorted(os.environ)
+    elif do == "sleep":
+        time.sleep(60)
+    elif do == "memory":
+        blocks = [np.ones(10**8, dtype=np.uint8) for _ in range(40)]
+    elif do == "die":
+        os.kill(os.getpid(), 11)
+    elif do == "exit":
+        os._exit(3)
+    elif do == "refuse":
+        raise Refused("too few slices: 3, expected 5")
+    elif do == "raise":
+        raise ValueError("wrong")
+    return volume
+'''
+
+
+class Probe:
+    """A child, a volume for it to read, and a folder that it must not see."""
+
+    def __init__(self, root: Path, isolation: Any = "bubblewrap") -> None:
+        self.work = root / "site" / "data" / "work"
+        self.secrets = root / "site" / "data" / "archive"
+        operators = root / "site" / "data" / "operators"
+        for folder in (self.work, self.secrets, operators):
+            folder.mkdir(parents=True)
+        (self.secrets / "image.dcm").write_text("patient")
+        self.source = operators / "probe.py"
+        self.source.write_text(PROBE)
+        array = ball((4, 8, 8)).astype("int16")
+        files.save(Volume(array, affine()), self.work / "volume")
+        self.child = Child(Box(isolation, 2 * 10**9, 1, self.work, (operators,)))
+
+    def run(self, timeout: float = 30.0, **settings: Any) -> dict[str, Any]:
+        """Run the probe."""
+        context = {"job": "j", "step": "s", "at": "2026-07-15T10:00:00+00:00", "models": []}
+        return self.child.run(
+            {
+                "job": "j",
+                "step": "s",
+                "operator": "probe",
+                "source": str(self.source),
+                "inputs": {"volume": "volume"},
+                "folders": {"volume": str(self.work / "volume")},
+                "settings": settings,
+                "models": {},
+                "context": {**context, "pipeline": "p", "pipeline_version": "1.0.0"},
+                "out": str(self.work / "out"),
+                "log": str(self.work / "s.log"),
+            },
+            timeout,
+            lambda: None,
+        )
+
+    def notes(self, **settings: Any) -> list[str]:
+        """Run the probe and return what it noted."""
+        return list(self.run(**settings)["account"]["notes"])
+
+
+@pytest.fixture(scope="module")
+def probe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
+    made = Probe(tmp_path_factory.mktemp("probe"))
+    assert made.child.box.problem() == ""
+    yield made
+    made.child.stop()
+
+
+def test_a_step_writes_its_files_and_its_log(probe: Probe) -> None:
+    assert probe.run(do="print")["type"] == "Volume"
+    assert json.loads((probe.work / "out" / "port.json").read_text())
+    log = (probe.work / "s.log").read_text()
+    assert all(line in log for line in ("printed", "from a shell", "to stderr"))
+
+
+def test_it_sees_nothing_of_the_site_but_its_work(probe: Probe) -> None:
+    data = probe.secrets.parent
+    assert probe.notes(do="read", path=str(data)) == ["['operators', 'work']"]
+    assert probe.notes(do="read", path=str(data.parent)) == ["['data']"]
+    with pytest.raises(StepFailed, match="FileNotFoundError"):
+        probe.run(do="read", path=str(probe.secrets))
+    with pytest.raises(StepFailed, match="FileNotFoundError"):
+        probe.run(do="read", path="/etc/ssl")
+
+
+def test_it_has_no_network(probe: Probe) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        notes = probe.notes(do="connect", port=server.getsockname()[1])
+    assert notes and notes[0] != "connected"
+
+
+def test_it_cannot_write_elsewhere(probe: Probe) -> None:
+    assert probe.notes(do="write", path=str(probe.source)) == ["OSError"]
+    assert probe.notes(do="write", path="/usr/x") == ["OSError"]
+    assert probe.notes(do="write", path=str(probe.work / "x")) == []
+
+
+def test_its_environment_holds_no_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_PASSWORD", "secret")
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    probe = Probe(tmp_path)
+    try:
+        names = probe.notes(do="environment")
+    finally:
+        probe.child.stop()
+    assert "DATABASE_PASSWORD" not in names
+    assert {"OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS"} <= set(names)
+
+
+def test_too_long_is_stopped_and_the_next_step_runs(probe: Probe) -> None:
+    with pytest.raises(StepFailed, match=r"longer than its 0\.5 s"):
+        probe.run(0.5, do="sleep")
+    assert probe.run(do="nothing")["type"] == "Volume"
+
+
+def test_too_much_memory_fails_with_the_number(probe: Probe) -> None:
+    with pytest.raises(StepFailed, match=r"more memory than the 2 GB"):
+        probe.run(do="memory")
+    assert probe.run(do="nothing")["type"] == "Volume"
+
+
+@pytest.mark.parametrize(
+    ("do", "said"), [("die", "SIGSEGV"), ("exit", "exit code 3"), ("raise", "ValueError: wrong")]
+)
+def test_how_it_ended_is_said(probe: Probe, do: str, said: str) -> None:
+    with pytest.raises(StepFailed, match=said):
+        probe.run(do=do)
+
+
+def test_a_refusal_is_passed_on(probe: Probe) -> None:
+    with pytest.raises(Refused, match="3, expected 5"):
+        probe.run(do="refuse")
+
+
+def test_what_the_watch_raises_kills_it(probe: Probe) -> None:
+    class Stop(Exception):
+        pass
+
+    def watch() -> None:
+        raise Stop
+
+    thread = threading.current_thread()
+    assert thread is threading.main_thread()
+    probe.child.start()
+    with pytest.raises(Stop):
+        probe.child._answer(30, watch)
+    assert probe.child._process is None
+
+
+def test_without_isolation_the_limits_hold(tmp_path: Path) -> None:
+    probe = Probe(tmp_path, "none")
+    try:
+        assert probe.notes(do="read", path=str(probe.secrets)) == ["['image.dcm']"]
+        with pytest.raises(StepFailed, match="more memory"):
+            probe.run(do="memory")
+    finally:
+        probe.child.stop()
+
+
+def test_a_missing_bubblewrap_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "not installed" in Box("bubblewrap", 10**9, 1, tmp_path).problem()
+    assert Box("none", 10**9, 1, tmp_path).problem() == ""

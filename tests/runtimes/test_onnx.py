@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from overread import registry
+from overread.errors import StepFailed
+from overread.runtimes.onnx import OnnxRuntime
+from tests.runtimes.tiny import tiny_model
+
+
+def test_it_is_registered_and_can_run_here() -> None:
+    runtime = registry.load("runtimes", "onnx")()
+    assert isinstance(runtime, OnnxRuntime)
+    assert runtime.available() == ""
+
+
+def test_it_runs_a_model(tmp_path: Path) -> None:
+    session = OnnxRuntime().load(tiny_model(tmp_path))
+    array = np.random.default_rng(0).random((1, 1, 3, 8, 16), dtype=np.float32)
+    found = session.predict(array)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, array)
+    assert session.provider in ("CPUExecutionProvider", "CUDAExecutionProvider")
+
+
+def test_weights_that_are_not_the_card_s_do_not_run(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path)
+    model.file.write_bytes(model.file.read_bytes() + b"\0")
+    with pytest.raises(StepFailed, match=f"card says {model.card.sha256}"):
+        OnnxRuntime().load(model)
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    import hashlib
+
+    model = tiny_model(tmp_path)
+    model.file.write_bytes(b"not a model")
+    digest = hashlib.sha256(b"not a model").hexdigest()
+    model = replace(model, card=model.card.model_copy(update={"sha256": digest}))
+    with pytest.raises(StepFailed, match="tiny@1.2.3 cannot be loaded"):
+        OnnxRuntime().load(model)
+
+
+def test_a_tensor_that_the_model_does_not_have_is_named(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path, name="volume")
+    with pytest.raises(StepFailed, match=r"no tensor 'volume'.*\['image', 'probability'\]"):
+        OnnxRuntime().load(model)
