@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import highdicom
 import nibabel
@@ -15,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from overread.dicom.study import Exam, Series
 from overread.dicom.match import parse
+from overread.dicom.study import Exam, Series
 from overread.dicom.volume import Mask, Volume
 from overread.operators import files
 from overread.operators.infer import threshold
@@ -70,7 +71,7 @@ def check(truth: NDArray[np.bool_], grid: NDArray[np.float64], series: Series, t
     assert again == pytest.approx(exact, rel=1e-3)
 
     # And so does nibabel, from the file between steps, in RAS.
-    nifti = nibabel.load(to / "mask" / "image.nii")
+    nifti: Any = nibabel.load(to / "mask" / "image.nii")
     places = in_patient(np.asarray(nifti.dataobj) > 0, nifti.affine) * [-1, -1, 1]
     np.testing.assert_allclose(places[np.lexsort(places.T)], ours, atol=0.03)
     np.testing.assert_array_equal(mask.array > 0, volume.array > 100)

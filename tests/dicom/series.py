@@ -53,7 +53,7 @@ def images(
     *,
     modality: str = "MR",
     name: str = "one",
-    edit: Callable[[int, Dataset], None] | None = None,
+    edit: Callable[[int, Dataset], object] | None = None,
 ) -> list[Dataset]:
     """Whole datasets of the slices of an int16 array, in order."""
     made = []

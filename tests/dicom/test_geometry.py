@@ -16,7 +16,7 @@ from overread.errors import GeometryError
 from tests.dicom.series import affine, images, read
 
 SHAPE = (6, 8, 10)
-Edit = Callable[[int, Dataset], None]
+Edit = Callable[[int, Dataset], object]
 
 
 def series(

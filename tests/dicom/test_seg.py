@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import warnings
 from dataclasses import replace
 from datetime import UTC, datetime
 from io import BytesIO
@@ -217,6 +218,21 @@ def test_a_source_without_frame_of_reference_gets_one_of_its_own(tmp_path: Path)
     written = validate(make(mask_on(source, LABELS), source), tmp_path)
     assert written.FrameOfReferenceUID == derive_uid(source.uid, "frame of reference")
     assert "FrameOfReferenceUID" not in source.header
+
+
+def test_what_is_wrong_in_the_source_is_not_copied(tmp_path: Path) -> None:
+    def edit(index: int, one: Dataset) -> None:
+        one.PatientAge, one.PatientSex, one.StudyDate = "0Y", "X", "20261399"
+        one.PatientBirthDate, one.StudyTime, one.TimezoneOffsetFromUTC = "19701301", "noon", "PST"
+        del one.AccessionNumber
+
+    with warnings.catch_warnings(action="ignore"):
+        source = keep(images(LABELS.astype(np.int16), affine(), edit=edit), tmp_path)
+        written = validate(make(mask_on(source, LABELS), source), tmp_path)
+    assert "PatientAge" not in written
+    for keyword in ("PatientSex", "StudyDate", "PatientBirthDate", "StudyTime", "AccessionNumber"):
+        assert not written[keyword].value
+    assert written.PatientID == "TEST-1"
 
 
 # Real files -----------------------------------------------------------------------------------

@@ -63,9 +63,7 @@ def test_an_exam_becomes_a_segmentation_and_volumes(world: World) -> None:
 
 
 @pytest.mark.parametrize("everything", [False, True])
-def test_kill_in_a_step_and_earlier_steps_are_not_run_again(
-    world: World, everything: bool
-) -> None:
+def test_kill_in_a_step_and_earlier_steps_are_not_run_again(world: World, everything: bool) -> None:
     world.pipelines = [pipeline(slow_steps(1.5))]
     world.build()
     world.start()
@@ -280,5 +278,3 @@ def test_retry_says_what_is_wrong(world: World) -> None:
     world.build()
     with world.database.read() as session, pytest.raises(UsageError, match="no job"):
         jobs.job(session, "123")
-
-

@@ -140,9 +140,7 @@ def test_it_cannot_write_elsewhere(probe: Probe) -> None:
     assert probe.notes(do="write", path=str(probe.work / "x")) == []
 
 
-def test_its_environment_holds_no_secrets(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_its_environment_holds_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_PASSWORD", "secret")
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     probe = Probe(tmp_path)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from pydicom import Dataset, dcmwrite
@@ -26,6 +26,10 @@ from overread.store.archive import Archive
 from overread.store.database import Database
 from overread.store.tables import Arrival, Association, Exam, Job, StepRun
 from tests.dicom.series import affine, ball, images
+
+T = TypeVar("T")
+
+OVERREAD = [sys.executable, "-m", "overread.cli.main"]
 
 QUIET = 0.4
 
@@ -164,7 +168,7 @@ class World:
     def start(self, *, name: str = "w1") -> None:
         """Start the worker."""
         self.worker = subprocess.Popen(
-            [sys.executable, "/tmp/worker_run.py", "--site", str(self.root), "--name", name],
+            [*OVERREAD, "worker", "--site", str(self.root), "--name", name],
             env={**os.environ, "OVERREAD_ALLOW_ROOT": "1"},
         )
 
@@ -221,7 +225,12 @@ class World:
 
     def wait_for_job(self, *states: str, seconds: float = 30.0) -> Job:
         """Wait until the newest job is in one of these states."""
-        return wait(lambda: (job := self.job()) and job.state in states and job, seconds)
+
+        def there() -> Job | None:
+            job = self.job()
+            return job if job and job.state in states else None
+
+        return wait(there, seconds)
 
     def wait_for_step(self, name: str, state: str = "running", seconds: float = 30.0) -> Job:
         """Wait until the newest job has a step in that state."""
@@ -234,7 +243,7 @@ class World:
         return wait(there, seconds)
 
 
-def wait(look: Callable[[], Any], seconds: float = 30.0) -> Any:
+def wait(look: Callable[[], T | None], seconds: float = 30.0) -> T:
     """Wait until something is true, and return it."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:

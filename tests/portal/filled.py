@@ -39,7 +39,8 @@ PASSWORDS = {"rosa": "a reader's password", "egon": "an engineer's password"}
 AT = datetime(2026, 6, 2, 9, 30, tzinfo=UTC)
 SPACING = (3.0, 1.5, 1.5)
 SHAPE = (16, 128, 128)
-COLOUR = (90, 205, 230)
+COLOUR = (230, 60, 200)
+"""A colour that nothing else on the pages has."""
 
 TUMOUR = Segment(
     1,
@@ -120,9 +121,7 @@ def lesion(radius_mm: float) -> NDArray[np.bool_]:
     """A ball in the left hemisphere."""
     index = np.indices(SHAPE).astype(float)
     centre = (8, 52, 86)
-    distance = sum(
-        ((index[axis] - centre[axis]) * SPACING[axis]) ** 2 for axis in range(3)
-    )
+    distance = sum(((index[axis] - centre[axis]) * SPACING[axis]) ** 2 for axis in range(3))
     return np.asarray(np.sqrt(distance) <= radius_mm)
 
 
@@ -227,7 +226,9 @@ class Filler:
         """One exam and its job in some state; ``radius`` 0 marks nothing."""
         patient = patient or Patient()
         marked = lesion(radius) if radius else np.zeros(SHAPE, bool)
-        slices = mr_slices(study or name, patient, accession, date, description, lesion(radius or 9))
+        slices = mr_slices(
+            study or name, patient, accession, date, description, lesion(radius or 9)
+        )
         filled = self.filled
         with filled.database.write() as session:
             kept = arrive(filled, session, slices, at, "CI2_CD_BTS")
@@ -291,9 +292,7 @@ class Filler:
             "version": 1,
             "created_at": job.ended_at,
         }
-        session.add(
-            Result(name="volumes", kind="measurements", data=volumes.to_json(), **common)
-        )
+        session.add(Result(name="volumes", kind="measurements", data=volumes.to_json(), **common))
         session.add(
             Result(
                 name="seg",
@@ -471,5 +470,7 @@ def fill(site: SiteFolder) -> Filled:
     filler.without_case("PH-NOWHERE")
     with filler.filled.database.write() as session:
         for name, role in (("rosa", "reader"), ("egon", "engineer")):
-            users.add_user(session, AT, "test", name, hash_password(PASSWORDS[name]), role)
+            users.add_user(
+                session, AT, "test", name=name, secret=hash_password(PASSWORDS[name]), role=role
+            )
     return filler.filled

@@ -41,7 +41,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     model.file.write_bytes(b"not a model")
     digest = hashlib.sha256(b"not a model").hexdigest()
     model = replace(model, card=model.card.model_copy(update={"sha256": digest}))
-    with pytest.raises(StepFailed, match="tiny@1.2.3 cannot be loaded"):
+    with pytest.raises(StepFailed, match=r"tiny@1\.2\.3 cannot be loaded"):
         OnnxRuntime().load(model)
 
 

@@ -25,6 +25,7 @@ def list_exams(
     state: Annotated[str, typer.Option(help="open, closed or held.")] = "",
     pipeline: Annotated[str, typer.Option(help="Only those of this pipeline.")] = "",
     accession: Annotated[str, typer.Option(help="Only those of this accession number.")] = "",
+    *,
     limit: Annotated[int, typer.Option(help="How many at most, the newest first.")] = 100,
     as_json: JsonOption = False,
 ) -> None:

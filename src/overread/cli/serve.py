@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -144,19 +143,17 @@ def run_tree(site: SiteFolder, stop: threading.Event) -> None:
         for service in services:
             service.look(time.monotonic())
         stop.wait(0.1)
-    running = [service for service in services if service.process is not None]
-    for service in running:
-        assert service.process is not None
-        service.process.terminate()
+    running = [(one.name, one.process) for one in services if one.process is not None]
+    for _, process in running:
+        process.terminate()
     ends = time.monotonic() + _PATIENCE
-    for service in running:
-        assert service.process is not None
+    for name, process in running:
         try:
-            service.process.wait(max(0.0, ends - time.monotonic()))
+            process.wait(max(0.0, ends - time.monotonic()))
         except subprocess.TimeoutExpired:
-            _log.error("service did not stop and is killed", service=service.name)
-            service.process.kill()
-            service.process.wait()
+            _log.error("service did not stop and is killed", service=name)
+            process.kill()
+            process.wait()
 
 
 def serve(site: SiteOption = Path()) -> None:

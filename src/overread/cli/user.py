@@ -53,7 +53,7 @@ def add(
     """Add a user; the password is asked for, or read from a file, and kept only as its hash."""
     secret = hash_password(_new_password(password_file))
     with _database(site).write() as session:
-        users.add_user(session, datetime.now(UTC), _by(), name, secret, role)
+        users.add_user(session, datetime.now(UTC), _by(), name=name, secret=secret, role=role)
     console.print(f"{name} may sign in as {role}.")
 
 

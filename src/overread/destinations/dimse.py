@@ -171,5 +171,6 @@ class Dimse:
 
 def _send_at_once(event: evt.Event) -> None:
     """Turn off Nagle's algorithm: with it each image waits some 45 ms for a delayed ACK."""
-    connection = event.assoc.dul.socket.socket
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    wrapped = event.assoc.dul.socket
+    if wrapped is not None and wrapped.socket is not None:
+        wrapped.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -282,10 +282,11 @@ def _read(
         return bool(pixels)
 
     last = BaseTag(0)
+    whole = 0  # where the last element that was read ends
     try:
         for element in data_element_generator(stream, implicit, little, stop_when=at_pixels):
             _check_element(element)
-            last = element.tag
+            last, whole = element.tag, stream.tell()
             elements[last] = element
         encoding: Any = default_encoding
         if _CHARACTER_SET in elements:
@@ -299,14 +300,13 @@ def _read(
         raise Unparseable(f"it cannot be read after {last}: {error}") from error
     if not elements:
         raise Unparseable("it has no data element before its pixels")
-    end = stream.tell()
     if pixels:
         _check_pixels(data, pixels[0], pixels[1], little)
-    elif end != len(data):
+    elif whole != len(data):
         raise Unparseable(f"it ends in the middle of an element after {last}")
     header = Dataset(elements)
     header.set_original_encoding(implicit, little, encoding)
-    return header, end
+    return header, whole
 
 
 def _check_element(element: RawDataElement | DataElement) -> None:
@@ -348,7 +348,10 @@ def _numbers(header: Dataset, keyword: str) -> list[float | str]:
     if value is None or value == "":
         return []
     values = value if hasattr(value, "__iter__") and not isinstance(value, str) else [value]
-    return [float(item) for item in values]
+    try:
+        return [float(item) for item in values]
+    except _UNREADABLE:
+        return [str(item) for item in values]
 
 
 def _reencoded(header: Dataset, keyword: str) -> bytes:

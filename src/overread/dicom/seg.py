@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -339,11 +340,14 @@ def _clean(header: Dataset) -> Dataset:
                     validate_value(element.VR, str(value or ""), RAISE)
             except ValueError:
                 del clean[element.tag]
-    for keyword in ("PatientID", "PatientBirthDate", "AccessionNumber", "StudyID"):
+    for keyword in ("PatientID", "AccessionNumber", "StudyID"):
         if clean.get(keyword) is None:
             setattr(clean, keyword, "")
-    for keyword in ("StudyDate", "StudyTime"):
-        setattr(clean, keyword, clean.get(keyword) or None)
+    for keyword, kind in (("StudyDate", DA), ("StudyTime", TM), ("PatientBirthDate", DA)):
+        try:
+            setattr(clean, keyword, kind(clean.get(keyword) or None))
+        except ValueError:  # in the form of its VR, but no date: 20261399
+            setattr(clean, keyword, None)
     for keyword in ("PatientName", "ReferringPhysicianName"):
         setattr(clean, keyword, PersonName(str(clean.get(keyword) or "")))
     sex = str(clean.get("PatientSex") or "")
@@ -357,11 +361,11 @@ def _offset(header: Dataset, zone: str, at: datetime) -> timedelta:
     There is one for the whole object (PS3.3 C.12.1.1), the study's date and time included: the
     source's, or that of the site's zone on the day of the study.
     """
-    written = str(header.get("TimezoneOffsetFromUTC") or "")
+    written = re.fullmatch(r"([+-])(\d\d)(\d\d)", str(header.get("TimezoneOffsetFromUTC") or ""))
     if written:
-        hours, minutes = int(written[:-2]), int(written[-2:])
-        return timedelta(hours=hours, minutes=-minutes if written.startswith("-") else minutes)
-    day = DA(header.get("StudyDate") or None)
+        ahead = timedelta(hours=int(written[2]), minutes=int(written[3]))
+        return -ahead if written[1] == "-" else ahead
+    day = header.get("StudyDate")
     when = datetime(day.year, day.month, day.day, 12) if day else at.replace(tzinfo=None)  # noqa: DTZ001
     return ZoneInfo(zone).utcoffset(when) or timedelta(0)
 

@@ -1,1 +1,1 @@
-"""Durable work: close exams, run jobs, deliver, tidy. The only room that imports the workflow library."""
+"""Durable work: exams close, jobs run, results go out. No other room imports DBOS."""

@@ -257,9 +257,7 @@ class Gatherer:
         ]
 
 
-def _join(
-    session: Session, pipeline: Pipeline, exam: Exam, group: Group, coming: _Coming
-) -> None:
+def _join(session: Session, pipeline: Pipeline, exam: Exam, group: Group, coming: _Coming) -> None:
     """Make an instance a member of the group's exam."""
     arrival, instance = coming.arrival, coming.instance
     session.add(ExamInstance(exam_id=exam.id, instance_id=instance.id, arrival_id=arrival.id))

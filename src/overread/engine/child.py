@@ -26,15 +26,13 @@ from typing import Any, TextIO
 
 from overread import registry
 from overread.dicom.study import Exam, Instance, Origin, Series
+from overread.engine.folders import EXAM
 from overread.engine.weights import verify
 from overread.errors import Refused, StepFailed
 from overread.operators import files
 from overread.operators.run import run
 from overread.pipelines.model import ModelCard
 from overread.pipelines.ports import Context, Model, signature
-
-EXAM = "_exam"
-"""The name under which ``folders`` has the job's exam; a step's name cannot be that."""
 
 
 class Memory:

@@ -19,6 +19,9 @@ from typing import Any
 
 from overread.dicom.study import Origin
 
+EXAM = "_exam"
+"""Name of the exam's folder, and of the exam among a step's inputs; no step can be called that."""
+
 _LOG_BYTES = 200_000
 
 
@@ -37,7 +40,7 @@ class JobFolder:
     @property
     def exam(self) -> Path:
         """Where the exam's files lie."""
-        return self.root / "_exam"
+        return self.root / EXAM
 
     def step(self, name: str) -> Path:
         """Where lies what a step made."""
@@ -58,7 +61,7 @@ class JobFolder:
         """
         if self.exam.exists():
             return
-        unfinished = self.fresh("_exam")
+        unfinished = self.fresh(EXAM)
         listed = []
         for number, (file, origin) in enumerate(files, start=1):
             name = f"{number:05}.dcm"

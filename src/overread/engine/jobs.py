@@ -13,24 +13,24 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import structlog
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from overread.engine.child import EXAM
 from overread.engine.folders import JobFolder, digests
 from overread.engine.headers import origin_of
-from overread.engine.keeping import keep_results, models_of, upstream
-from overread.engine.opening import Ticket, operator_folder
+from overread.engine.keeping import keep_results
+from overread.engine.opening import Ticket
+from overread.engine.requests import step_request, weights
 from overread.engine.sandbox import Child, Children
-from overread.engine.sources import snapshot
 from overread.engine.weights import verify
 from overread.engine.workflows import Interrupted, Queue, Workflows
 from overread.errors import Refused, StepFailed
 from overread.pipelines.check import order
-from overread.pipelines.definition import Pipeline, Step
+from overread.pipelines.definition import Pipeline
 from overread.pipelines.job import JobState, StepState
 from overread.site import SiteFolder
 from overread.store.archive import Archive
@@ -38,7 +38,6 @@ from overread.store.database import Database
 from overread.store.tables import (
     Arrival,
     Association,
-    Exam,
     ExamInstance,
     Instance,
     Job,
@@ -80,6 +79,7 @@ class Jobs:
         site: SiteFolder,
         database: Database,
         archive: Archive,
+        *,
         workflows: Workflows,
         children: Children,
         boot: str,
@@ -127,9 +127,11 @@ class Jobs:
             return "not ours"
         outcome = "done"
         with self.children.one() as child:
-            work = [("stage", self._stage)]
-            work += [(name, self._step_of(name, child)) for name in names]
-            work += [("keep", self._keep)]
+            work: list[tuple[str, Callable[[str, int], None]]] = [
+                ("stage", self._stage),
+                *((name, self._step_of(name, child)) for name in names),
+                ("keep", self._keep),
+            ]
             for name, do in work:
                 outcome = self.workflows.step(name, self._guarded(do), job_id, attempt)
                 if outcome != "done":
@@ -212,19 +214,11 @@ class Jobs:
                 .order_by(Instance.study_uid, Instance.series_uid, Instance.id)
             ).all()
         for model in job.models:
-            verify(self._weights(model), model["digest"])
+            verify(weights(self.site, model), model["digest"])
         self.folder(job_id).lay_out(
             (self.archive.path(instance.key), origin_of(arrival, association))
             for instance, arrival, association in rows
         )
-
-    def _weights(self, model: dict[str, Any]) -> Any:
-        reference = f"{model['name']}@{model['version']}"
-        if reference not in self.site.models:
-            raise StepFailed(
-                f"the site has no model {reference} any more, which this job is pinned to"
-            )
-        return self.site.models[reference].file
 
     def _step_of(self, name: str, child: Child) -> Callable[[str, int], None]:
         def step(job_id: str, attempt: int) -> None:
@@ -234,13 +228,11 @@ class Jobs:
 
     def _step(self, job_id: str, attempt: int, name: str, child: Child) -> None:
         """Run one step, unless what it makes is there already."""
-        request = self._begin(job_id, attempt, name)
+        request = self._begin(job_id, name)
         if request is None:
             return
-        step = Step.model_validate(request.pop("definition"))
-        limit = step.timeout or self.site.settings.engine.step_timeout
         try:
-            answer = child.run(request, limit.total_seconds(), self._watch(job_id))
+            answer = child.run(request, request["timeout"], self._watch(job_id))
         except (Refused, StepFailed) as error:
             refused = isinstance(error, Refused)
             state = StepState.REFUSED if refused else StepState.FAILED
@@ -278,61 +270,22 @@ class Jobs:
 
         return watch
 
-    def _begin(self, job_id: str, attempt: int, name: str) -> dict[str, Any] | None:
+    def _begin(self, job_id: str, name: str) -> dict[str, Any] | None:
         """Record that a step begins; return the request for the child, none if it is done."""
         folder = self.folder(job_id)
         with self.database.write() as session:
             job = self._own(session, job_id)
-            steps = {
-                one: Step.model_validate(step) for one, step in job.definition["steps"].items()
-            }
-            names = order(Pipeline.model_validate(job.definition))
-            run = self._run_row(session, job, name, names)
+            run = self._run_row(session, job, name)
             if run.state == StepState.DONE and folder.whole(name, run.outputs["files"]):
                 return None
             run.state, run.runs, run.worker = StepState.RUNNING, run.runs + 1, self.boot
-            run.started_at, run.ended_at, run.error = datetime.now(UTC), None, ""
-            run.inputs = _inputs(session, job, steps[name])
-            before = models_of(steps, upstream(steps, name), job.models)
-            request = {
-                "job": job_id,
-                "step": name,
-                "definition": job.definition["steps"][name],
-                "operator": steps[name].use,
-                "source": self._source(job, steps[name].use),
-                "inputs": steps[name].in_,
-                "folders": {
-                    EXAM: str(folder.exam),
-                    **{one: str(folder.step(one)) for one in steps[name].in_.values()},
-                },
-                "settings": steps[name].with_,
-                "models": {
-                    f"{model['name']}@{model['version']}": {
-                        "card": model["card"],
-                        "file": str(self._weights(model)),
-                    }
-                    for model in job.models
-                },
-                "context": {
-                    "job": job_id,
-                    "step": name,
-                    "at": job.created_at.isoformat(),
-                    "pipeline": job.pipeline,
-                    "pipeline_version": job.pipeline_version,
-                    "timezone": self.site.settings.site.timezone,
-                    "stage": job.stage,
-                    "models": [model["card"] for model in before],
-                },
-                "log": str(folder.log_file(name)),
-            }
-        request["out"] = str(folder.fresh(name))
+            run.started_at, run.ended_at, run.error, run.log = datetime.now(UTC), None, "", ""
+            run.inputs = _inputs(session, job, name)
+            request = step_request(self.site, job, name, folder)
+        folder.fresh(name)
         return request
 
-    def _source(self, job: Job, operator: str) -> str | None:
-        digest = job.operators.get(operator, {}).get("sha256")
-        return str(snapshot(operator_folder(self.site), digest)) if digest else None
-
-    def _run_row(self, session: Session, job: Job, name: str, names: list[str]) -> StepRun:
+    def _run_row(self, session: Session, job: Job, name: str) -> StepRun:
         """Return the step's row of this attempt; made from an earlier attempt where that may be.
 
         An attempt that begins at a step takes what the steps before it made from the attempt
@@ -345,6 +298,7 @@ class Jobs:
         ).all()
         if rows and rows[0].attempt == job.attempt:
             return rows[0]
+        names = order(Pipeline.model_validate(job.definition))
         taken = next((row for row in rows if row.state == StepState.DONE), None)
         if not job.from_step or names.index(name) >= names.index(job.from_step):
             taken = None
@@ -409,7 +363,7 @@ class Jobs:
                     select(StepRun).where(StepRun.job_id == job_id, StepRun.attempt == attempt)
                 )
             }
-            keep_results(session, self.archive, self.folder(job_id), job, runs, now)
+            keep_results(session, self.archive, self.folder(job_id), job=job, runs=runs, now=now)
             job.state, job.reason, job.ended_at = JobState.DONE, "", now
 
 
@@ -418,7 +372,7 @@ def workflow_id(job_id: str, attempt: int) -> str:
     return f"job-{job_id}-{attempt}"
 
 
-def work_folder(site: SiteFolder) -> Any:
+def work_folder(site: SiteFolder) -> Path:
     """Return the folder below which jobs have their work folders."""
     return site.settings.data / "work"
 
@@ -431,7 +385,7 @@ def _step_run(session: Session, job_id: str, attempt: int, name: str) -> StepRun
     ).one()
 
 
-def _inputs(session: Session, job: Job, step: Step) -> dict[str, Any]:
+def _inputs(session: Session, job: Job, name: str) -> dict[str, Any]:
     """Say what a step is given: port to step, with the files and digests it made."""
     made = {
         run.name: run.outputs.get("files", {})
@@ -440,5 +394,6 @@ def _inputs(session: Session, job: Job, step: Step) -> dict[str, Any]:
         )
     }
     return {
-        port: {"step": source, "files": made.get(source, {})} for port, source in step.in_.items()
+        port: {"step": source, "files": made.get(source, {})}
+        for port, source in job.definition["steps"][name]["in"].items()
     }

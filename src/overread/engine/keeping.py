@@ -19,6 +19,7 @@ from overread.operators import files
 from overread.pipelines.definition import Step
 from overread.store import deliveries, instances
 from overread.store.archive import Archive
+from overread.store.exams import members
 from overread.store.tables import Exam, Instance, Job, Result, StepRun, new_id
 from overread.validation.results import Measurements
 
@@ -55,6 +56,7 @@ def keep_results(
     session: Session,
     archive: Archive,
     folder: JobFolder,
+    *,
     job: Job,
     runs: dict[str, StepRun],
     now: datetime,
@@ -78,7 +80,7 @@ def keep_results(
     """
     steps = {name: Step.model_validate(step) for name, step in job.definition["steps"].items()}
     exam = session.get_one(Exam, job.exam_id)
-    members = _members(session, exam)
+    every = [instance.sop_instance_uid for instance, _ in members(session, exam.id)]
     for name in job.definition["results"]:
         made = files.load(folder.step(name))
         before = upstream(steps, name)
@@ -101,7 +103,7 @@ def keep_results(
             model_digest=model["digest"] if model else "",
             pipeline=job.pipeline,
             pipeline_version=job.pipeline_version,
-            sources=list(dict.fromkeys(sources)) or members,
+            sources=list(dict.fromkeys(sources)) or every,
             version=1,
             supersedes=None,
             superseded_by=None,
@@ -137,12 +139,6 @@ def _content(
 
 def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
-
-
-def _members(session: Session, exam: Exam) -> list[str]:
-    from overread.store.exams import members
-
-    return [instance.sop_instance_uid for instance, _ in members(session, exam.id)]
 
 
 def _supersede(session: Session, exam: Exam, result: Result) -> None:

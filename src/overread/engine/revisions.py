@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -54,7 +53,15 @@ class Group:
         ).all()
         latest = {exam.root_id: exam for exam in exams}
         if pipeline.complete.by == "patient" and instance.patient_id:
-            exam = _in_window(session, pipeline, exams, latest, instance, at)
+            exam = _with_study(session, latest, instance.study_uid) or next(
+                (
+                    latest[one.root_id]
+                    for one in exams
+                    if one.revision == 1
+                    and one.opened_at <= at <= one.opened_at + pipeline.complete.window
+                ),
+                None,
+            )
         else:
             exam = next(reversed(latest.values()), None)
         if exam is None:
@@ -64,30 +71,18 @@ class Group:
             .join(ExamInstance, ExamInstance.instance_id == Instance.id)
             .where(ExamInstance.exam_id == exam.id)
         )
-        return cls(exam, {uid: instance_id for uid, instance_id in members})
+        return cls(exam, {row.sop_instance_uid: row.id for row in members})
 
 
-def _in_window(
-    session: Session,
-    pipeline: Pipeline,
-    exams: Sequence[Exam],
-    latest: dict[str, Exam],
-    instance: Instance,
-    at: datetime,
-) -> Exam | None:
-    for exam in latest.values():
-        has_study = session.scalar(
-            select(literal(1))
-            .join_from(ExamInstance, Instance, Instance.id == ExamInstance.instance_id)
-            .where(ExamInstance.exam_id == exam.id, Instance.study_uid == instance.study_uid)
-            .limit(1)
-        )
-        if has_study:
-            return exam
-    for exam in exams:
-        if exam.revision == 1 and exam.opened_at <= at <= exam.opened_at + pipeline.complete.window:
-            return latest[exam.root_id]
-    return None
+def _with_study(session: Session, latest: dict[str, Exam], study_uid: str) -> Exam | None:
+    """Return the exam that has instances of a study."""
+    return session.scalar(
+        select(Exam)
+        .join(ExamInstance, ExamInstance.exam_id == Exam.id)
+        .join(Instance, Instance.id == ExamInstance.instance_id)
+        .where(Exam.id.in_([exam.id for exam in latest.values()]), Instance.study_uid == study_uid)
+        .limit(1)
+    )
 
 
 def new_exam(pipeline: Pipeline, instance: Instance, arrival: Arrival) -> Exam:

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import structlog
 
@@ -118,8 +118,8 @@ class Box:
         walls = ["bwrap", "--die-with-parent", "--unshare-net", "--unshare-pid", "--unshare-ipc"]
         walls += ["--unshare-uts", "--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev"]
         walls += ["--tmpfs", "/tmp"]  # noqa: S108, a tmpfs of the child's own
-        for path in (*_SYSTEM, *_SYSTEM_FILES):
-            walls += ["--ro-bind-try", path, path]
+        for place in (*_SYSTEM, *_SYSTEM_FILES):
+            walls += ["--ro-bind-try", place, place]
         for device in sorted(Path("/dev").glob("nvidia*")):
             walls += ["--dev-bind-try", str(device), str(device)]
         code = {Path(sys.prefix), Path(sys.base_prefix), *(Path(entry) for entry in sys.path)}
@@ -188,11 +188,10 @@ class Child:
         if not self._ready:
             self._answer(_START_SECONDS, watch)
             self._ready = True
-        process = self._process
-        assert process is not None and process.stdin is not None
+        _, stdin, _ = self._pipes()
         try:
-            process.stdin.write(json.dumps(request).encode() + b"\n")
-            process.stdin.flush()
+            stdin.write(json.dumps(request).encode() + b"\n")
+            stdin.flush()
         except BrokenPipeError:
             raise StepFailed(self._obituary()) from None
         answer = self._answer(timeout, watch)
@@ -223,14 +222,19 @@ class Child:
                 except BrokenPipeError:
                     continue
 
+    def _pipes(self) -> tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes]]:
+        process = self._process
+        if process is None or process.stdin is None or process.stdout is None:
+            raise StepFailed("its process is gone")
+        return process, process.stdin, process.stdout
+
     def _answer(self, timeout: float, watch: Callable[[], None]) -> dict[str, Any]:
         """Wait for one line of the child."""
-        process = self._process
-        assert process is not None and process.stdout is not None
+        _, _, stdout = self._pipes()
         ends = time.monotonic() + timeout
         try:
             with selectors.DefaultSelector() as selector:
-                selector.register(process.stdout, selectors.EVENT_READ)
+                selector.register(stdout, selectors.EVENT_READ)
                 while b"\n" not in self._pending:
                     left = ends - time.monotonic()
                     if left <= 0:
@@ -238,7 +242,7 @@ class Child:
                     if not selector.select(min(left, _WATCH_SECONDS)):
                         watch()
                         continue
-                    data = os.read(process.stdout.fileno(), 1 << 16)
+                    data = os.read(stdout.fileno(), 1 << 16)
                     if not data:
                         raise StepFailed(self._obituary())
                     self._pending += data
@@ -251,8 +255,7 @@ class Child:
 
     def _obituary(self) -> str:
         """Say what the process died of."""
-        process = self._process
-        assert process is not None
+        process, _, _ = self._pipes()
         code = process.wait()
         self.stop()
         number = -code if code < 0 else code - 128 if code > 128 else 0

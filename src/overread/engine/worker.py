@@ -107,7 +107,7 @@ def _work(site: SiteFolder, stop: Event, name: str, limits: Box) -> None:
     archive = Archive(site.settings.data / "archive")
     children = Children(limits, site.settings.engine.concurrency)
     workflows = Workflows(site.settings, name)
-    jobs = Jobs(site, database, archive, workflows, children, boot)
+    jobs = Jobs(site, database, archive, workflows=workflows, children=children, boot=boot)
     deliveries = Deliveries(site, database, archive, workflows)
     gatherer = Gatherer(site, database, archive, name)
     janitor = Janitor(

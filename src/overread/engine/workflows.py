@@ -33,7 +33,7 @@ when a workflow's steps change so that one begun before could not go on."""
 
 
 class Interrupted(BaseException):
-    """This process has to let go of the work: it stops, or another one has taken it over.
+    """The process has to let go of the work: it stops, or another one has taken it over.
 
     Raised inside a step. As it is no `Exception`, the workflow library records nothing, and the
     work goes on where it is taken up again.

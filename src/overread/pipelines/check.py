@@ -231,6 +231,14 @@ def check_value(path: Path, annotation: Any, value: Any) -> Iterator[Problem]:
             yield from _of_value(path, detail)
 
 
+def told(error: Exception) -> tuple[str, str]:
+    """Part a message of ours, "what; write this" or "what: what it should be", into both."""
+    what, parted, expected = str(error).partition("; ")
+    if not parted:
+        what, _, expected = what.partition(": ")
+    return what, expected.removeprefix("write ").removeprefix("that needs ") or "another value"
+
+
 def _of_value(path: Path, detail: ErrorDetails) -> Iterator[Problem]:
     here = (*path, *detail["loc"])
     cause = detail.get("ctx", {}).get("error")
@@ -238,8 +246,7 @@ def _of_value(path: Path, detail: ErrorDetails) -> Iterator[Problem]:
         for fault in cause.faults:
             yield Problem((*here, *fault.path), fault.what, fault.expected)
     elif cause is not None:
-        what, _, expected = str(cause).partition("; ")
-        yield Problem(here, what, expected or "another value")
+        yield Problem(here, *told(cause))
     else:
         expected = detail["msg"].removeprefix("Input should be ")
         yield Problem(here, f"{detail['input']!r} does not fit", expected)

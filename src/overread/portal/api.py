@@ -187,6 +187,7 @@ def one_job(portal: Here, job_id: str) -> JobWithSteps:
 @router.get("/results", dependencies=[Depends(require("result.list"))])
 def list_results(
     portal: Here,
+    *,
     job: str = "",
     exam: str = "",
     accession: str = "",

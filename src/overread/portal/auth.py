@@ -27,11 +27,11 @@ _TOUCH_AFTER = timedelta(minutes=1)
 router = APIRouter(include_in_schema=False)
 
 
-class NotSignedIn(Exception):  # noqa: N818 - a way to go, not an error
+class NotSignedIn(Exception):
     """Nobody is signed in; the application answers with the way to sign in, or 401."""
 
 
-class Forbidden(Exception):  # noqa: N818
+class Forbidden(Exception):
     """Somebody is signed in who may not; the application answers 403 with the reason."""
 
 
@@ -136,7 +136,7 @@ def _set_cookie(response: Response, request: Request, name: str, value: str) -> 
 
 
 @router.get("/sign-in")
-def show_sign_in(request: Request, portal: Here, next: str = "/") -> Response:  # noqa: A002
+def show_sign_in(request: Request, portal: Here, next: str = "/") -> Response:
     """Show the sign-in form, or go on when somebody is signed in already."""
     target = own_path(next)
     if signed_in(request) is not None:
@@ -148,10 +148,11 @@ def show_sign_in(request: Request, portal: Here, next: str = "/") -> Response:  
 def sign_in(
     request: Request,
     portal: Here,
+    *,
     name: Annotated[str, Form(max_length=128)] = "",
     password: Annotated[str, Form(max_length=1024)] = "",
     csrf: Annotated[str, Form(max_length=128)] = "",
-    next: Annotated[str, Form(max_length=4096)] = "/",  # noqa: A002
+    next: Annotated[str, Form(max_length=4096)] = "/",
 ) -> Response:
     """Sign in, and land where the person wanted to go."""
     target, address, now = own_path(next), _address(request), portal.now()

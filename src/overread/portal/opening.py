@@ -49,6 +49,7 @@ class Whereabouts:
 def open_case(
     request: Request,
     portal: Here,
+    *,
     signed: Annotated[Signed, Depends(require("case.see"))],
     accession: str = "",
     pipeline: str = "",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 
 import uvicorn
 
+from overread.errors import UsageError
 from overread.portal.app import build
 from overread.site import SiteFolder
 
@@ -25,14 +27,13 @@ def serve(site: SiteFolder, stop: threading.Event | None = None) -> None:
 
     Raises
     ------
-    OSError
-        The port is taken.
+    UsageError
+        It cannot listen there: the port is taken, say.
     """
     portal = site.settings.portal
+    listener = _listen(portal.host, portal.port)
     config = uvicorn.Config(
         build(site),
-        host=portal.host,
-        port=portal.port,
         ssl_certfile=portal.certificate and str(site.settings.root / portal.certificate),
         ssl_keyfile=str(site.settings.root / portal.key) if portal.key else None,
         proxy_headers=bool(portal.proxy),
@@ -46,7 +47,19 @@ def serve(site: SiteFolder, stop: threading.Event | None = None) -> None:
     server = uvicorn.Server(config)
     if stop is not None:
         threading.Thread(target=_stop_when, args=(server, stop), daemon=True).start()
-    server.run()
+    with listener:
+        server.run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=512)
+    except OSError as error:
+        raise UsageError(
+            f"the portal cannot listen on {host}:{port}: {error.strerror}; stop what listens there "
+            "or set another portal.port in overread.yaml"
+        ) from error
 
 
 def _stop_when(server: uvicorn.Server, stop: threading.Event) -> None:

@@ -80,8 +80,9 @@ def _read(path: Path, _changed: int) -> _File:
 
 
 def send_file(request: Request, path: Path, policy: str | None = None) -> Response:
-    """Send a static file: gzip where the browser takes it, cached for good where its name is its
-    content's, else checked by its tag.
+    """Send a static file, gzipped where the browser takes that.
+
+    A file whose name holds its content's digest is cached for good; any other is checked by tag.
     """
     file = _read(path, path.stat().st_mtime_ns)
     headers = {

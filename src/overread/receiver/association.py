@@ -118,10 +118,14 @@ class Acceptor:
             raise
         finally:
             self.storage.closed(association_id, ended)
+        if ended == "released":
+            self.wire.send(A_RELEASE_RP_PDU)
 
     def _reject(self, origin: Origin, rejection: Rejection) -> None:
-        self.wire.send(rejection.pdu())
-        self.storage.turned_away(origin, rejection.words)
+        try:
+            self.storage.turned_away(origin, rejection.words)
+        finally:
+            self.wire.send(rejection.pdu())
 
     def _wait(self, seconds: float) -> bool:
         """Wait for the peer, but not once the receiver stops."""
@@ -155,7 +159,6 @@ class _Conversation:
                 self._answer(wire.message(length))
             elif kind == A_RELEASE_RQ:
                 wire.body(length)
-                wire.send(A_RELEASE_RP_PDU)
                 return "released"
             elif kind == A_ABORT:
                 return "aborted"

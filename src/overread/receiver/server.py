@@ -5,12 +5,15 @@ Several receiver processes share the port (SO_REUSEPORT); the kernel spreads con
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
 import time
+import warnings
 from uuid import uuid4
 
+import pydicom.config
 import structlog
 
 from overread.errors import Unavailable
@@ -48,6 +51,10 @@ def serve(site: SiteFolder, stop: threading.Event) -> None:
         The port cannot be bound.
     """
     os.umask(0o077)
+    # Its warnings quote values that are not as the Standard has them: patient data, in a log.
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module="pydicom")
     receiver = Receiver(site)
     receiver.start()
     stop.wait()

@@ -186,7 +186,7 @@ def _head(points: Field, seed: int) -> Field:
     image[brain & (np.abs(x) < 0.8) & (z > 20)] = 0.55
     _inside(image, points, depth, fine)
     _below(image, points, depth, (broad, middle, fine))
-    return image
+    return np.asarray(image, dtype=np.float32)
 
 
 def _inside(image: Field, points: Field, depth: Field, fine: Field) -> None:

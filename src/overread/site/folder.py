@@ -186,7 +186,7 @@ class _Reading:
             self.faults.append(document.fault(("root",), "unknown key root", "no such key"))
         if settings is None or missing:
             return None
-        self._check_plugins(settings)
+        self._check_destinations(settings)
         site = settings.site.model_copy(update={"environment": environment})
         return settings.model_copy(update={"root": self.root, "site": site})
 
@@ -203,14 +203,27 @@ class _Reading:
             return None
         return self.document(file)
 
-    def _check_plugins(self, settings: Settings) -> None:
+    def _check_destinations(self, settings: Settings) -> None:
+        """Let each kind of destination say what is wrong with its own settings."""
         known = registry.names("destinations")
         for name, destination in settings.destinations.items():
+            path = ("destinations", name)
             if destination.use not in known:
                 what = f"there is no kind of destination {destination.use!r}"
-                path = ("destinations", name, "use")
                 expected = near(destination.use, known, "kind")
-                self.faults.append(self.main.fault(path, what, expected))
+                self.faults.append(self.main.fault((*path, "use"), what, expected))
+                continue
+            try:
+                registry.load("destinations", destination.use)(name, destination.with_)
+            except ImportError as error:
+                what = f"destination {name} cannot be loaded: {error}"
+                expected = "what it needs to be installed"
+                self.faults.append(self.main.fault((*path, "use"), what, expected))
+            except ValueError as error:
+                secret = any(one[: len(path)] == path for one in self.main.secrets)
+                what = f"destination {name}: its settings do not fit" if secret else str(error)
+                expected = f"the settings of {destination.use}"
+                self.faults.append(self.main.fault((*path, "with"), what, expected))
 
     def models(self, verify: bool) -> dict[str, Model]:
         """Read ``models/``."""

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from overread.dicom.match import ConditionError
 from overread.errors import Fault
-from overread.pipelines.check import near
+from overread.pipelines.check import near, told
 from overread.site.yamlfile import Document, Keys
 
 T = TypeVar("T", bound=BaseModel)
@@ -68,14 +68,14 @@ def _faults(
             here = (*path, *fault.path)
             what = f"{dotted(document.settle(here))}: {fault.what}"
             yield document.fault(here, what, fault.expected)
-    elif any(path[:n] in document.secrets for n in range(len(path) + 1)):
+    elif any(path[: len(one)] == one or one[: len(path)] == path for one in document.secrets):
         # the value may be a secret, and messages quote values: only the kind of fault is told
         yield document.fault(
             path, f"{name}: what its reference stands for does not fit ({kind})", "a fitting value"
         )
     elif cause is not None:
-        what, _, expected = str(cause).partition("; ")
-        yield document.fault(path, f"{name}: {what}", expected or "one that is")
+        what, expected = told(cause)
+        yield document.fault(path, f"{name}: {what}", expected)
     else:
         expected = detail["msg"].removeprefix("Input should be ").removeprefix("Input should ")
         yield document.fault(path, f"{name}: {shown(detail['input'])}", expected)

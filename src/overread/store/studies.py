@@ -22,16 +22,18 @@ SHOWN = ("kept", "ours", "fetched")
 
 Level = Literal["study", "series", "instance"]
 
-_STUDY = (
-    "study_uid patient_id issuer patient_name patient_birth_date patient_sex accession study_id "
-    "study_date study_time study_description"
-).split()
-_SERIES = (
-    "series_uid modality series_number series_description series_date series_time body_part"
-).split()
-_INSTANCE = (
-    "sop_instance_uid sop_class_uid transfer_syntax_uid instance_number rows columns frames"
-).split()
+_STUDY = [
+    "study_uid", "patient_id", "issuer", "patient_name", "patient_birth_date", "patient_sex",
+    "accession", "study_id", "study_date", "study_time", "study_description",
+]  # fmt: skip
+_SERIES = [
+    "series_uid", "modality", "series_number", "series_description", "series_date", "series_time",
+    "body_part",
+]  # fmt: skip
+_INSTANCE = [
+    "sop_instance_uid", "sop_class_uid", "transfer_syntax_uid", "instance_number", "rows",
+    "columns", "frames",
+]  # fmt: skip
 
 MATCHABLE: dict[str, str] = {
     "StudyInstanceUID": "study_uid",
@@ -103,7 +105,7 @@ def _condition(keyword: str, value: str) -> ColumnElement[bool]:
 
 
 def _where(matches: Mapping[str, str], modalities: Sequence[str]) -> list[ColumnElement[bool]]:
-    conditions = [Instance.standing.in_(SHOWN)]
+    conditions: list[ColumnElement[bool]] = [Instance.standing.in_(SHOWN)]
     conditions += [_condition(keyword, value) for keyword, value in matches.items() if value]
     if modalities:
         with_modality = select(Instance.study_uid).where(
@@ -117,6 +119,7 @@ def search(
     session: Session,
     level: Level,
     matches: Mapping[str, str],
+    *,
     modalities: Sequence[str] = (),
     limit: int = 1000,
     offset: int = 0,

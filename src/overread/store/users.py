@@ -91,7 +91,7 @@ class StoredAccounts:
 
 
 def add_user(
-    session: Session, at: datetime, by: str, name: str, secret: str, role: str
+    session: Session, at: datetime, by: str, *, name: str, secret: str, role: str
 ) -> tables.User:
     """Add a user.
 
@@ -193,7 +193,7 @@ def _keep_session(
 
 
 def record_failure(session: Session, at: datetime, name: str, address: str) -> None:
-    """Tell the audit of a failed sign-in; an unknown name is not repeated (it may be a password)."""
+    """Tell the audit of a failed sign-in; an unknown name may be a password: it is not repeated."""
     user_id = session.scalar(select(tables.User.id).where(tables.User.name == name))
     subject = f"user {user_id}" if user_id else "user unknown"
     record(session, at, "anonymous", "fail to sign in", subject, {"address": address})

@@ -232,29 +232,37 @@ def _verdict(
         return f"stopped: an exam is held, as {held[0]['held_reason']}"
     stopped = [arrival.disposition for _, arrival, _ in rows if arrival.disposition[:4] == "held"]
     latest = {exam["root"]: exam for exam in exams}
-    for exam in latest.values():
-        if exam["state"] == "open":
-            return "an exam is still open: " + str(
-                exam["evidence"].get("decided_by", "it waits for quiet")
-            )
-        if not exam["jobs"]:
-            return "stopped: the exam is closed and no job is there; is the worker running?"
-        job = exam["jobs"][-1]
-        if job["state"] in (JobState.QUEUED, JobState.RUNNING):
-            return f"its job is {job['state']}"
-        if job["state"] != JobState.DONE:
-            return f"stopped: the job is {job['state']}: {job['reason']}"
+    unfinished = [said for exam in latest.values() if (said := _unfinished(exam))]
+    if unfinished:
+        return unfinished[0]
     failed = [one for one in deliveries if one["state"] == "failed"]
     if failed:
         return f"stopped: {failed[0]['destination']} did not take it: {failed[0]['errors'][0]}"
     if stopped:
         return f"a part of it is {stopped[0]}"
-    if exams:
-        return "its results are there"
+    return "its results are there" if exams else _without_exam(rows, ae_titles)
+
+
+def _without_exam(rows: Sequence[_Row], ae_titles: Collection[str]) -> str:
     waiting = {arrival.ae_title for _, arrival, _ in rows if arrival.disposition == "new"}
     gone = sorted(waiting - set(ae_titles))
     if gone:
         return f"stopped: it came to {gone[0]}, which no pipeline of the site has any more"
     if waiting:
         return "it has arrived and not been gathered; is the worker running?"
-    return "kept; no route sent it to a pipeline" + (", only on" if deliveries else "")
+    return "kept; nobody sent it to a pipeline, and no route did"
+
+
+def _unfinished(exam: dict[str, Any]) -> str:
+    """Say why an exam has no results yet; empty if it has."""
+    if exam["state"] == "open":
+        decided_by = exam["evidence"].get("decided_by", "waits for quiet")
+        return f"an exam is still open: it {decided_by}"
+    if not exam["jobs"]:
+        return "stopped: the exam is closed and no job is there; overread doctor says why"
+    job = exam["jobs"][-1]
+    if job["state"] == JobState.DONE:
+        return ""
+    if job["state"] in (JobState.QUEUED, JobState.RUNNING):
+        return f"its job is {job['state']}"
+    return f"stopped: the job is {job['state']}: {job['reason']}"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import DataElement, Dataset
-from pydicom.dataelem import RawDataElement
 from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import VR
 
@@ -161,8 +161,8 @@ def dataset_json(dataset: Dataset, bulk: str) -> Json:
             continue  # group lengths have no place in JSON (PS3.18 F.2.2)
         address = f"{bulk}/{_key(tag)}"
         item = dataset.get_item(tag)
-        if isinstance(item, RawDataElement) and _is_big(item):
-            answer[_key(tag)] = {"vr": _vr(item), "BulkDataURI": address}
+        if vr := _outside(item):
+            answer[_key(tag)] = {"vr": vr, "BulkDataURI": address}
             continue
         try:
             answer[_key(tag)] = _element_json(dataset[tag], address)
@@ -191,8 +191,12 @@ def _vr(raw: RawDataElement) -> str:
         return "UN"
 
 
-def _is_big(raw: RawDataElement) -> bool:
-    return raw.length > _INLINE and raw.length != 0xFFFFFFFF and _vr(raw) in _BINARY
+def _outside(raw: DataElement | RawDataElement | None) -> str:
+    """Return the VR of an element that is big, binary and not read yet; else nothing."""
+    if not isinstance(raw, RawDataElement) or not _INLINE < raw.length < 0xFFFFFFFF:
+        return ""
+    vr = _vr(raw)
+    return vr if vr in _BINARY else ""
 
 
 def bulk_value(dataset: Dataset, path: str) -> bytes:

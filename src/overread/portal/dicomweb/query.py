@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import Response
@@ -67,7 +66,9 @@ def _search(request: Request, portal: Here, level: Level, within: Sequence[str])
     limit = _number(request.query_params.get("limit", "1000"), "limit", _MOST)
     offset = _number(request.query_params.get("offset", "0"), "offset", 1 << 40)
     with portal.database.read() as session:
-        found = studies.search(session, level, matches, modalities, limit, offset)
+        found = studies.search(
+            session, level, matches, modalities=modalities, limit=limit, offset=offset
+        )
     base = service(request)
     headers = {}
     if unknown:

@@ -175,7 +175,7 @@ def _part_type(request: Request, one: Instance) -> str:
 
 @router.get("/studies/{study}/series/{series}/instances/{instance}/frames/{numbers}")
 def retrieve_frames(
-    request: Request, portal: Here, study: str, series: str, instance: str, numbers: str
+    request: Request, portal: Here, *, study: str, series: str, instance: str, numbers: str
 ) -> Response:
     """Give frames, each as it is stored."""
     if not all(number.isdigit() and int(number) > 0 for number in numbers.split(",")):
@@ -192,7 +192,7 @@ def retrieve_frames(
 
 @router.get("/studies/{study}/series/{series}/instances/{instance}/bulkdata/{path:path}")
 def retrieve_bulk(
-    request: Request, portal: Here, study: str, series: str, instance: str, path: str
+    request: Request, portal: Here, *, study: str, series: str, instance: str, path: str
 ) -> Response:
     """Give a big binary value, by the address that the metadata gave."""
     one = _asked(portal, study, series, instance)[0]

@@ -35,7 +35,7 @@ _WORDS = {VR.OW: 2, VR.OL: 4, VR.OF: 4, VR.OV: 8, VR.OD: 8}
 _RENDERED = frozenset({ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian})
 
 
-class NotThere(Exception):  # noqa: N818 - an answer (404), not an error
+class NotThere(Exception):
     """The object has no such frame or value."""
 
 

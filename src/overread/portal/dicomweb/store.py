@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import Response
-from pydicom.errors import InvalidDicomError
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser
 from starlette.concurrency import run_in_threadpool
@@ -26,8 +26,10 @@ from overread.portal.dicomweb.metadata import Json, element
 from overread.portal.dicomweb.query import service
 from overread.portal.state import Here, Portal
 from overread.routing.rules import decide
+from overread.store.archive import new_key
 from overread.store.audit import record
 from overread.store.instances import keep, take
+from overread.store.refusals import quarantine
 from overread.store.users import Signed
 from overread.validation.permissions import may
 
@@ -116,20 +118,21 @@ async def store_objects(
     study: str = "",
 ) -> Response:
     """Keep the objects of the request; each is answered for."""
-    base = service(request)
     answers = [
-        await run_in_threadpool(_store_one, portal, request, signed, data, study, base)
+        await run_in_threadpool(_store_one, portal, request, signed, data, study)
         async for data in _objects(request)
     ]
     if not answers:
         raise HTTPException(400, "the request holds no object")
     failed = sum(1 for answer in answers if answer.failure)
     status = 200 if not failed else 409 if failed == len(answers) else 202
-    return Response(json.dumps(_response(answers, base, study)), status, media_type=JSON)
+    return Response(
+        json.dumps(_response(answers, service(request), study)), status, media_type=JSON
+    )
 
 
 def _store_one(
-    portal: Portal, request: Request, signed: Signed, data: bytes, study: str, base: str
+    portal: Portal, request: Request, signed: Signed, data: bytes, study: str
 ) -> _Answer:
     settings = portal.site.settings
     if portal.archive.free() < settings.storage.watermark:
@@ -137,7 +140,8 @@ def _store_one(
     at = portal.now()
     try:
         incoming = take(portal.archive, data, at)
-    except (Unparseable, InvalidDicomError):
+    except Unparseable as error:
+        _set_aside(portal, data, at, str(error))
         return _Answer("", "", failure=_NOT_UNDERSTOOD)
     header = incoming.encoded.header
     named = (text(header, "SOPClassUID"), text(header, "SOPInstanceUID"))
@@ -172,10 +176,26 @@ def _store_one(
     if kept.repeat:
         portal.archive.remove(incoming.key)
     url = (
-        f"{base}/studies/{text(header, 'StudyInstanceUID')}"
+        f"{service(request)}/studies/{text(header, 'StudyInstanceUID')}"
         f"/series/{text(header, 'SeriesInstanceUID')}/instances/{named[1]}"
     )
     return _Answer(*named, url=url, warning=_CONFLICT if kept.standing == "conflict" else 0)
+
+
+def _set_aside(portal: Portal, data: bytes, at: datetime, reason: str) -> None:
+    """Keep and record bytes that are no object, so that a person sees them."""
+    key = new_key("quarantine", at)
+    portal.archive.put(key, data)
+    with portal.database.write() as session:
+        quarantine(
+            session,
+            at=at,
+            association_id=None,
+            key=key,
+            size=len(data),
+            status=_NOT_UNDERSTOOD,
+            reason=f"STOW-RS: {reason}",
+        )
 
 
 def _response(answers: list[_Answer], base: str, study: str) -> Json:

@@ -91,12 +91,15 @@ window.config = {
 // the finding and not on the first slice that it touches.
 (() => {
   const until = Date.now() + 120000;
-  const drawn = ({ segmentationService, viewportGridService }) =>
-    [...viewportGridService.getState().viewports.keys()].flatMap((viewportId) =>
-      segmentationService
-        .getSegmentationRepresentations(viewportId)
-        .map(({ segmentationId }) => ({ viewportId, segmentationId })),
-    );
+  // The viewport first holds the segmentation itself, and is made anew with the images under it.
+  const drawn = ({ segmentationService, viewportGridService, displaySetService }) =>
+    [...viewportGridService.getState().viewports.values()]
+      .filter(({ displaySetInstanceUIDs: [first] }) =>
+        displaySetService.getDisplaySetByUID(first).Modality !== "SEG")
+      .flatMap(({ viewportId }) =>
+        segmentationService
+          .getSegmentationRepresentations(viewportId)
+          .map(({ segmentationId }) => ({ viewportId, segmentationId })));
   const look = () => {
     try {
       const services = window.services;

@@ -1,0 +1,79 @@
+"""What a child process is asked: one step of a job, in plain JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from overread.engine.folders import EXAM, JobFolder
+from overread.engine.keeping import models_of, upstream
+from overread.engine.opening import operator_folder
+from overread.engine.sources import snapshot
+from overread.errors import StepFailed
+from overread.pipelines.definition import Step
+from overread.site import SiteFolder
+from overread.store.tables import Job
+
+
+def step_request(site: SiteFolder, job: Job, name: str, folder: JobFolder) -> dict[str, Any]:
+    """Ask for one step: its operator, what it is given, where it writes.
+
+    Everything comes from the job, which is pinned; the site says only where files are.
+
+    Raises
+    ------
+    StepFailed
+        The site does not have a model any more that the job is pinned to.
+    """
+    steps = {one: Step.model_validate(step) for one, step in job.definition["steps"].items()}
+    step = steps[name]
+    pinned = job.operators.get(step.use, {}).get("sha256")
+    limit = step.timeout or site.settings.engine.step_timeout
+    return {
+        "job": job.id,
+        "step": name,
+        "timeout": limit.total_seconds(),
+        "operator": step.use,
+        "source": str(snapshot(operator_folder(site), pinned)) if pinned else None,
+        "inputs": step.in_,
+        "folders": {
+            EXAM: str(folder.exam),
+            **{source: str(folder.step(source)) for source in step.in_.values()},
+        },
+        "settings": step.with_,
+        "models": {
+            f"{model['name']}@{model['version']}": {
+                "card": model["card"],
+                "file": str(weights(site, model)),
+            }
+            for model in job.models
+        },
+        "context": {
+            "job": job.id,
+            "step": name,
+            "at": job.created_at.isoformat(),
+            "pipeline": job.pipeline,
+            "pipeline_version": job.pipeline_version,
+            "timezone": site.settings.site.timezone,
+            "stage": job.stage,
+            "models": [
+                model["card"] for model in models_of(steps, upstream(steps, name), job.models)
+            ],
+        },
+        "out": str(folder.unfinished(name)),
+        "log": str(folder.log_file(name)),
+    }
+
+
+def weights(site: SiteFolder, model: dict[str, Any]) -> Path:
+    """Return the file of a model that a job is pinned to.
+
+    Raises
+    ------
+    StepFailed
+        The site has no model of that name and version any more.
+    """
+    reference = f"{model['name']}@{model['version']}"
+    if reference not in site.models:
+        raise StepFailed(f"the site has no model {reference} any more, which this job is pinned to")
+    return site.models[reference].file

@@ -1,0 +1,165 @@
+"""The process tree, and the commands that tell of what it did, with everything real."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from overread.cli import serve
+from overread.errors import UsageError
+from tests.engine.world import OVERREAD, World, exam_images, wait
+
+
+class Tree:
+    """A site that ``overread serve`` serves."""
+
+    def __init__(self, world: World, port: int) -> None:
+        self.world = world
+        self.port = port
+        world.settings["dicom"] = {"port": port}
+        world.settings["portal"] = {"port": port + 1}
+        world.build()
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [*OVERREAD, "serve", "--site", str(self.world.root)],
+            env={**os.environ, "OVERREAD_ALLOW_ROOT": "1"},
+        )
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command on the site."""
+        return subprocess.run(
+            [*OVERREAD, *words, "--site", str(self.world.root)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def json(self, *words: str) -> Any:
+        """Run a command with ``--json`` and read its answer."""
+        done = self.command(*words, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def services(self) -> dict[str, int]:
+        """Process ids of the services, by name."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        found = {}
+        for pid in children.read_text().split():
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+            found[words[words.index("overread.cli.main") + 1]] = int(pid)
+        return found
+
+
+@pytest.fixture
+def tree(tmp_path: Path, free_port: int) -> Iterator[Tree]:
+    made = Tree(World(tmp_path / "site"), free_port)
+    yield made
+    if made.process.poll() is None:
+        made.process.kill()
+    made.world.close()
+
+
+def alive(pid: int) -> bool:
+    """Say whether a process runs (a zombie does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(shutil.which("storescu") is None, reason="DCMTK is not installed")
+def test_from_the_scanner_to_the_result_and_what_the_commands_tell(
+    tree: Tree, tmp_path: Path
+) -> None:
+    for number, image in enumerate(exam_images()):
+        image.save_as(tmp_path / f"{number}.dcm", enforce_file_format=True)
+    send = ["storescu", "-aet", "SCANNER", "-aec", "BRIGHT", "127.0.0.1", str(tree.port)]
+    files = [str(file) for file in tmp_path.glob("*.dcm")]
+    wait(lambda: subprocess.run([*send, *files], check=False).returncode == 0)
+    job = tree.world.wait_for_job("done", "failed")
+    assert job.state == "done", job.reason
+
+    told = tree.json("why", "A1")
+    assert told["verdict"] == "its results are there"
+    assert [result["name"] for result in told["exams"][0]["jobs"][0]["results"]] == [
+        "seg",
+        "volumes",
+    ]
+    words = tree.command("why", "A1").stdout
+    assert "SCANNER (127.0.0.1) → BRIGHT" in words and "write_seg" in words
+
+    [exam] = tree.json("exam", "list")
+    assert (exam["accession"], exam["state"], exam["instances"]) == ("A1", "closed", 6)
+    [listed] = tree.json("job", "list", "--state", "done")
+    shown = tree.json("job", "show", listed["id"][:8])
+    assert [step["state"] for step in shown["steps"]] == ["done"] * 5
+    assert "t1" in tree.command("job", "logs", listed["id"]).stdout
+    assert tree.command("job", "show", "nothing").returncode == 2
+    assert tree.command("job", "retry", listed["id"]).returncode == 2
+    assert tree.command("why", "nobody").returncode == 2
+
+    checks = {row["check"]: row for row in json.loads(tree.command("doctor", "--json").stdout)}
+    assert checks["receiver"]["well"] and checks["worker"]["well"], checks
+    assert checks["isolation of model code"]["well"] and checks["database"]["well"]
+
+
+def test_a_service_that_dies_is_started_again_and_sigterm_ends_all(tree: Tree) -> None:
+    first = wait(lambda: (found := tree.services()) and len(found) == 3 and found)
+    os.kill(first["worker"], signal.SIGKILL)
+    wait(lambda: tree.services().get("worker", first["worker"]) != first["worker"])
+    time.sleep(1)
+    services = tree.services()
+    assert services["receiver"] == first["receiver"]
+    began = time.monotonic()
+    tree.process.terminate()
+    assert tree.process.wait(15) == 0
+    assert time.monotonic() - began < 10
+    assert not any(alive(pid) for pid in services.values())
+
+
+def test_nothing_outlives_a_supervisor_that_was_killed(tree: Tree) -> None:
+    services = wait(lambda: (found := tree.services()) and len(found) == 3 and found)
+    time.sleep(4)  # until they have asked the kernel for it
+    services = tree.services()
+    tree.process.kill()
+    tree.process.wait()
+    wait(lambda: not any(alive(pid) for pid in services.values()), 15)
+
+
+def test_services_refuse_to_run_as_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OVERREAD_ALLOW_ROOT")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(UsageError, match="do not run as root"):
+        serve.settle_process()
+
+
+def test_doctor_says_what_is_wrong(tmp_path: Path, free_port: int) -> None:
+    world = World(tmp_path / "site")
+    world.settings["dicom"] = {"port": free_port}
+    world.settings["storage"]["watermark"] = "900TB"
+    world.settings["destinations"] = {"PACS": {"with": {"host": "127.0.0.1", "port": 1}}}
+    world.build()
+    done = subprocess.run(
+        [*OVERREAD, "doctor", "--json", "--site", str(world.root)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    world.close()
+    assert done.returncode == 1
+    said = {row["check"]: row["said"] for row in json.loads(done.stdout) if not row["well"]}
+    assert {"disk", "receiver", "worker", "portal", "destination PACS"} <= set(said)
+    assert "storage.watermark" in said["disk"]

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from starlette.testclient import TestClient
+
+from tests.portal.filled import Filled
+from tests.portal.test_cases import text_of
+
+
+def test_one_case_opens_at_once_by_an_opaque_id(filled: Filled, reader: TestClient) -> None:
+    for query in (
+        "accession=PH-A-0106",
+        "accession=PH-A-0106%20",
+        "accession=PH-A-0106&pipeline=brain-tumour&patient=PH-0006",
+    ):
+        answer = reader.get(f"/open?{query}")
+        assert answer.status_code == 303
+        assert answer.headers["location"] == f"/cases/{filled.cases['six']}"
+
+
+def test_two_patients_under_one_accession_are_a_choice(filled: Filled, reader: TestClient) -> None:
+    answer = reader.get("/open?accession=PH-DOUBLE")
+    assert answer.status_code == 200
+    text = text_of(answer.text)
+    assert "came with 2 different patients" in text
+    assert "PHANTOM, DOUBLE0 PH-0020" in text
+    assert "PHANTOM, DOUBLE1 PH-0021" in text
+    one = reader.get("/open?accession=PH-DOUBLE&patient=PH-0021")
+    assert one.headers["location"] == f"/cases/{filled.cases['double-1']}"
+
+
+def test_images_that_no_pipeline_took_say_why(reader: TestClient) -> None:
+    answer = reader.get("/open?accession=PH-NOWHERE")
+    assert answer.status_code == 404
+    text = text_of(answer.text)
+    for words in (
+        "Not run",
+        "3 images in 1 series",
+        "OVERREAD 3 × kept",
+        "route “brain to the tumour pipeline” – its condition is not met",
+        "MR KNEE",
+        "overread why PH-NOWHERE",
+    ):
+        assert words in text
+    assert 'http-equiv="refresh"' in answer.text
+
+
+def test_a_case_of_another_pipeline_is_not_picked(reader: TestClient) -> None:
+    answer = reader.get("/open?accession=PH-A-0106&pipeline=liver")
+    assert answer.status_code == 404
+    assert "no exam of pipeline liver holds them" in text_of(answer.text)
+
+
+def test_nothing_arrived(reader: TestClient) -> None:
+    answer = reader.get("/open?accession=UNKNOWN-1")
+    assert answer.status_code == 404
+    assert "Nothing has arrived for UNKNOWN-1" in answer.text
+    assert 'http-equiv="refresh"' in answer.text
+
+
+def test_a_link_without_an_accession_says_so(reader: TestClient) -> None:
+    for query in ("", "?accession=", "?accession=%20"):
+        answer = reader.get(f"/open{query}")
+        assert answer.status_code == 404
+        assert "names no accession number" in answer.text
+
+
+def test_an_accession_is_matched_literally(reader: TestClient) -> None:
+    for query in ("*", "PH-A-%25", "PH-A-010%3F", "ph-a-0106"):
+        assert "Nothing has arrived" in reader.get(f"/open?accession={query}").text

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import gzip
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from starlette.testclient import TestClient
+
+from overread.portal import viewer
+from tests.portal.filled import Filled
+
+pytestmark = pytest.mark.skipif(not viewer.OHIF.is_dir(), reason="OHIF is not installed (make web)")
+
+
+def big_script() -> str:
+    return next(path.name for path in viewer.OHIF.glob("app.bundle.*.js"))
+
+
+def test_the_link_of_a_case_names_its_images_and_its_result(
+    filled: Filled, reader: TestClient
+) -> None:
+    answer = reader.get(f"/cases/{filled.cases['six']}/viewer")
+    assert answer.status_code == 303
+    target = urlsplit(answer.headers["location"])
+    query = parse_qs(target.query)
+    assert target.path == "/viewer/viewer"
+    assert query["StudyInstanceUIDs"] == [filled.studies["six"]]
+    series = query["SeriesInstanceUIDs"][0].split(",")
+    assert len(series) == 2
+    assert query["initialSeriesInstanceUID"] == [filled.segs["six"]] == [series[1]]
+    assert query["stage"] == ["validation"]
+
+
+def test_without_a_result_the_link_names_the_images_only(
+    filled: Filled, reader: TestClient
+) -> None:
+    target = reader.get(f"/cases/{filled.cases['refused']}/viewer").headers["location"]
+    query = parse_qs(urlsplit(target).query)
+    assert "initialSeriesInstanceUID" not in query
+    assert len(query["SeriesInstanceUIDs"][0].split(",")) == 1
+
+
+def test_our_settings_stand_in_place_of_ohifs_own(anonymous: TestClient) -> None:
+    text = anonymous.get("/app-config.js").text
+    assert 'routerBasename: "/viewer"' in text
+    assert "disableConfirmationPrompts: true" in text
+    assert "cloudfront" not in text
+
+
+def test_files_named_by_their_content_are_cached_for_good(anonymous: TestClient) -> None:
+    answer = anonymous.get(f"/{big_script()}")
+    assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.headers["content-type"].startswith("text/javascript")
+    assert int(answer.headers["content-length"]) < len(answer.content) / 3
+
+
+def test_other_files_are_checked_by_their_tag(anonymous: TestClient) -> None:
+    first = anonymous.get("/manifest.json")
+    assert first.headers["cache-control"] == "no-cache"
+    again = anonymous.get("/manifest.json", headers={"if-none-match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_a_browser_without_gzip_gets_the_plain_file(anonymous: TestClient) -> None:
+    plain = anonymous.get("/manifest.json", headers={"accept-encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    assert plain.content == (viewer.OHIF / "manifest.json").read_bytes()
+    assert gzip.decompress(gzip.compress(plain.content)) == plain.content
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/../app.py", "/%2e%2e/app.py", "/..%2fapp.py", "/assets/../../../app.py", "/assets", "/x.js"],
+)
+def test_nothing_outside_its_folder_is_sent(anonymous: TestClient, path: str) -> None:
+    assert anonymous.get(path).status_code == 404
+    assert anonymous.get(f"/static/{path.strip('/')}").status_code == 404

@@ -1,0 +1,284 @@
+"""A site folder as a whole: what is right loads, what is wrong is told, all of it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from overread import examples
+from overread.errors import SiteError
+from overread.site import load, load_routes
+from tests.site.sites import MAIN, MODEL, PIPELINE, ROUTES, whole, write
+
+
+def faults(root: Path, environ: dict[str, str] | None = None, *, verify: bool = False) -> list[str]:
+    with pytest.raises(SiteError) as caught:
+        load(root, environ or {}, verify=verify)
+    return str(caught.value).splitlines()
+
+
+def test_a_right_one_is_loaded_and_frozen(tmp_path: Path) -> None:
+    site = load(whole(tmp_path), {}, verify=True)
+    assert site.root == tmp_path
+    assert site.settings.site.name == "Test"
+    assert site.settings.data == tmp_path / "data"
+    assert [route.name for route in site.routes] == ["spots"]
+    assert list(site.pipelines) == ["bright-spots"]
+    assert site.ae_titles == {"OVERREAD", "SPOTS"}
+    assert site.pipeline_for("SPOTS") is site.pipelines["bright-spots"]
+    assert site.pipeline_for("OVERREAD") is None
+    assert site.models["net@1.0.0"].file == tmp_path / "models/net/1.0.0/net.onnx"
+    assert site.operators["threshold"].__name__ == "threshold"
+    assert site.operator_sources["threshold"] is None
+    with pytest.raises(TypeError):
+        site.pipelines["x"] = site.pipelines["bright-spots"]  # type: ignore[index]  # on purpose
+    with pytest.raises(ValueError, match="frozen"):
+        site.settings.site.name = "other"  # type: ignore[misc]  # on purpose
+
+
+def test_the_least_site_is_a_name(tmp_path: Path) -> None:
+    site = load(write(tmp_path, {"overread.yaml": "site: {name: A}"}), {})
+    assert (site.routes, dict(site.pipelines), dict(site.models)) == ((), {}, {})
+
+
+def test_the_plain_example_is_right(tmp_path: Path) -> None:
+    examples.copy("plain", tmp_path / "site")
+    assert load(tmp_path / "site", {}).settings.site.name == "My hospital"
+
+
+def test_the_brain_tumour_example_is_right(tmp_path: Path) -> None:
+    """Its pipeline with a small model in place of the trained one, which has tests of its own."""
+    examples.copy("bts", tmp_path / "site")
+    folder = tmp_path / "site" / "models" / "brain-tumour" / "1.0.0"
+    folder.mkdir(parents=True, exist_ok=True)
+    card = MODEL.replace("name: net", "name: brain-tumour")
+    (folder / "model.yaml").write_text(card)
+    (folder / "net.onnx").write_bytes(b"weights")
+    site = load(tmp_path / "site", {}, verify=True)
+    assert site.ae_titles == {"OVERREAD", "CI2_CD_BTS"}
+    assert set(site.settings.destinations) == {"PACS"}
+    assert site.settings.destinations["PACS"].with_ == {"host": "127.0.0.1", "port": 11113}
+    assert site.settings.senders[0].ae_title == "SCANNER"
+    assert site.pipelines["brain-tumour"].complete.quiet == timedelta(seconds=30)
+
+
+def test_without_overread_yaml_it_is_no_site(tmp_path: Path) -> None:
+    assert faults(tmp_path / "nowhere") == [
+        f"overread.yaml:0: {tmp_path / 'nowhere'} has no such file; "
+        "expected a site folder; `overread init DIR` makes one"
+    ]
+
+
+def test_all_faults_of_all_files_are_told_at_once(tmp_path: Path) -> None:
+    root = whole(
+        tmp_path,
+        main="""\
+        site: {nam: Test}
+        dicom:
+          port: many
+          ae_title: "A\\\\B"
+        destinations:
+          PACS: {use: dimsee, with: {host: h}}
+        portal: {host: 0.0.0.0}
+        senders: [{ae_title: X, ae_title: Y}]
+        """,
+        routes="routes:\n  - name: a\n    when: {Modalty: MR, Rows: {like: x}}\n    send_to: []\n",
+        pipeline=PIPELINE.replace("threshold", "treshold").replace("[volumes]", "[volume]"),
+        model=MODEL.replace("name: net", "name: ned"),
+    )
+    (root / "models/net/1.0.0/net.onnx").write_bytes(b"other")
+    write(root, {"operators/mine.py": "import nothing_of_that_name\n"})
+    told = faults(root, verify=True)
+    assert [line.split("; expected")[0] for line in told] == [
+        "models/net/1.0.0/model.yaml:1: name is 'ned', but the folder is called 'net'",
+        told[1].split("; expected")[0],
+        "operators/mine.py:1: cannot be imported: ModuleNotFoundError: "
+        "No module named 'nothing_of_that_name'",
+        "overread.yaml:8: the key 'ae_title' stands twice, first in line 8",
+        "pipelines/spots.yaml:7: steps.mask.use: there is no operator 'treshold'",
+        "pipelines/spots.yaml:9: results[1]: step volume makes Volume, which is no result",
+        "routes.yaml:3: routes[1].when.Modalty: 'Modalty' is no attribute of DICOM",
+        "routes.yaml:3: routes[1].when.Rows.like: like does not go with Rows, of VR US",
+        "routes.yaml:4: routes[1].send_to: []",
+    ]
+    assert told[1].startswith("models/net/1.0.0/model.yaml:4: the SHA-256 of net.onnx is ")
+    assert "perhaps threshold" in told[4]
+
+    write(
+        root, {"overread.yaml": (root / "overread.yaml").read_text().replace(", ae_title: Y", "")}
+    )
+    main = [line for line in faults(root) if line.startswith("overread.yaml")]
+    assert main == [
+        "overread.yaml:1: 'name' is missing in site; expected `name:` there",
+        "overread.yaml:1: unknown key site.nam; expected an existing key, perhaps name",
+        "overread.yaml:3: dicom.port: 'many'; expected a valid integer, unable to parse string as "
+        "an integer",
+        "overread.yaml:4: dicom.ae_title: 'A\\\\B' is not an AE title; expected 1 to 16 "
+        "characters, no backslash",
+        "overread.yaml:7: portal: host '0.0.0.0' is wider than loopback; expected "
+        "certificate and key, or the address of the proxy that ends TLS",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        (
+            {"main": MAIN + "root: /tmp\n"},
+            "overread.yaml:4: unknown key root; expected no such key",
+        ),
+        ({"main": "- a\n"}, "overread.yaml:1: ['a']; expected a mapping: site, database"),
+        (
+            {"main": MAIN.replace("PACS: {", "PACS: {use: dimze, ")},
+            "overread.yaml:3: there is no kind of destination 'dimze'; expected an existing kind, "
+            "perhaps dimse",
+        ),
+        (
+            {"main": MAIN.replace("port: 11113", "prt: 11113")},
+            "overread.yaml:3: destination PACS: port: Field required; prt: Extra inputs are not "
+            "permitted; expected the settings of dimse",
+        ),
+        (
+            {"main": MAIN.replace("PACS", "SPOTS")},
+            "pipelines/spots.yaml:3: AE title SPOTS is destination SPOTS's too; expected one of "
+            "its own",
+        ),
+        (
+            {"main": MAIN + "dicom: {ae_title: PACS}\n"},
+            "overread.yaml:3: AE title PACS is the router's too; expected one of its own",
+        ),
+        (
+            {"main": MAIN + "dicom: {ae_title: SPOTS}\n"},
+            "pipelines/spots.yaml:3: AE title SPOTS is the router's too; expected one of its own",
+        ),
+        (
+            {"main": MAIN + "engine: {step_timeout: 30}\n"},
+            "overread.yaml:4: engine.step_timeout: 30 is not a duration; expected a number "
+            "with a unit: 30s, 60m, 12h",
+        ),
+        (
+            {"routes": ROUTES.replace("[SPOTS, PACS]", "[SPOTS, PASC]")},
+            "routes.yaml:4: there is no AE title 'PASC' to send to; expected an existing "
+            "destination or pipeline, perhaps PACS",
+        ),
+        (
+            {"routes": ROUTES.replace("PACS", "OVERREAD")},
+            "routes.yaml:4: there is no AE title 'OVERREAD' to send to; expected one of PACS, "
+            "SPOTS",
+        ),
+        (
+            {"routes": ROUTES + ROUTES.removeprefix("routes:\n")},
+            "routes.yaml:5: there is a route 'spots' already; expected a name of its own",
+        ),
+        (
+            {"pipeline": PIPELINE.replace("above: 100", "above: x")},
+            "pipelines/spots.yaml:7: steps.mask.with.above: 'x' does not fit; expected ",
+        ),
+        (
+            {"pipeline": PIPELINE.replace("[PACS]", "[PASC]")},
+            "pipelines/spots.yaml:10: send.clinical[1]: there is no destination 'PASC'; expected "
+            "an existing destination, perhaps PACS",
+        ),
+        (
+            {"pipeline": PIPELINE.replace("{Modality: MR}", "{Modality: '${env:A}'}")},
+            "pipelines/spots.yaml:5: a reference to the environment or a file; expected such "
+            "references only in overread.yaml",
+        ),
+        (
+            {"pipeline": PIPELINE.replace("version: 1.0.0", "version: 1.0")},
+            "pipelines/spots.yaml:2: version: 1.0; expected a valid string",
+        ),
+        (
+            {"model": MODEL.replace("net.onnx", "nets.onnx")},
+            "models/net/1.0.0/model.yaml:3: there is no file 'nets.onnx'; expected the model's "
+            "weights there",
+        ),
+        (
+            {"model": MODEL.replace("net.onnx", "../../../overread.yaml")},
+            "models/net/1.0.0/model.yaml:3: file '../../../overread.yaml' lies outside",
+        ),
+        (
+            {"model": MODEL + "runtime: onyx\n"},
+            "models/net/1.0.0/model.yaml:12: there is no runtime 'onyx'; expected an existing "
+            "runtime, perhaps onnx",
+        ),
+        (
+            {"model": MODEL.replace("modality: MR", "modallity: MR")},
+            "models/net/1.0.0/model.yaml:5: unknown key input.modallity; expected an existing key, "
+            "perhaps modality",
+        ),
+    ],
+)
+def test_a_fault_is_told_with_its_place(
+    tmp_path: Path, changed: dict[str, str], expected: str
+) -> None:
+    told = faults(whole(tmp_path, **changed), verify=True)
+    assert any(line.startswith(expected) for line in told), "\n".join(told)
+
+
+def test_two_pipelines_may_share_neither_name_nor_ae_title(tmp_path: Path) -> None:
+    root = whole(tmp_path)
+    write(root, {"pipelines/twice.yaml": PIPELINE})
+    assert faults(root) == [
+        "pipelines/twice.yaml:1: pipelines/spots.yaml has the name 'bright-spots' too; "
+        "expected a name of its own",
+        "pipelines/twice.yaml:3: AE title SPOTS is pipeline bright-spots's too; "
+        "expected one of its own",
+    ]
+
+
+def test_an_overlay_changes_what_differs(tmp_path: Path) -> None:
+    root = whole(tmp_path)
+    overlay = "dicom: {port: 104}\ndestinations:\n  PACS: {with: {host: pacs}}\n"
+    write(root, {"environments/production.yaml": overlay})
+    site = load(root, {"OVERREAD_ENV": "production"})
+    assert site.settings.dicom.port == 104
+    assert site.settings.destinations["PACS"].with_ == {"host": "pacs", "port": 11113}
+    assert site.settings.site.environment == "production"
+    assert load(root, {}).settings.dicom.port == 11112
+    assert faults(root, {"OVERREAD_ENV": "prodution"}) == [
+        "environments/prodution.yaml:0: OVERREAD_ENV is 'prodution', but there is no such file; "
+        "expected an existing environment, perhaps production"
+    ]
+    assert "OVERREAD_ENV is '../x'" in faults(root, {"OVERREAD_ENV": "../x"})[0]
+    write(root, {"environments/production.yaml": "\ndicom: {prt: 104}\n"})
+    assert faults(root, {"OVERREAD_ENV": "production"}) == [
+        "environments/production.yaml:2: unknown key dicom.prt; expected an existing key, "
+        "perhaps port"
+    ]
+
+
+def test_secrets_are_resolved_and_never_shown(tmp_path: Path) -> None:
+    text = MAIN + "database: postgresql://o:${env:PASSWORD}@db/o\ndicom: {port: '${file:port}'}\n"
+    root = whole(tmp_path, main=text)
+    (root / "port").write_text("104\n")
+    site = load(root, {"PASSWORD": "hunter2"})
+    assert site.settings.database_url == "postgresql://o:hunter2@db/o"
+    assert site.settings.dicom.port == 104
+    assert "hunter2" not in repr(site.settings)
+    (root / "port").write_text("hunter3")
+    told = faults(root)
+    assert [line.split(";")[0] for line in told] == [
+        "overread.yaml:4: the environment variable PASSWORD is not set",
+        "overread.yaml:5: dicom.port: what its reference stands for does not fit (int_parsing)",
+    ]
+    secret = "dicom: {ae_title: '${env:TITLE}'}\nportal: {host: '${env:TITLE}'}\n"
+    long = "a secret that is no AE title"
+    told = faults(whole(tmp_path / "two", main=MAIN + secret), {"TITLE": long})
+    assert told
+    assert long not in "\n".join(told)
+
+
+def test_routes_are_read_alone(tmp_path: Path) -> None:
+    root = whole(tmp_path, model="nonsense", pipeline=PIPELINE.replace("threshold", "treshold"))
+    assert [route.name for route in load_routes(root, {})] == ["spots"]
+    write(root, {"overread.yaml": "nonsense"})
+    assert [route.name for route in load_routes(root, {})] == ["spots"]
+    write(root, {"routes.yaml": ROUTES.replace("Modality", "Modalty")})
+    with pytest.raises(SiteError, match=r"routes\.yaml:3"):
+        load_routes(root, {})
+    (root / "routes.yaml").unlink()
+    with pytest.raises(SiteError, match="has no routes"):
+        load_routes(root, {})
