@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydicom import Dataset
 
-from overread.dicom.element import UNKNOWN, Malformed, parse_address, tag_name, text
+from overread.dicom.element import UNKNOWN, Malformed, parse_address, text
 from overread.dicom.study import Origin
 from tests.dicom.headers import element, header
 
@@ -85,8 +85,3 @@ def test_the_block_of_a_creator_is_found_where_it_is() -> None:
         assert text(dataset, "(0029,xx01)@ACME") == ("yes",)
         assert text(dataset, "(0029,xx02)@ACME") == ()
         assert text(dataset, "(0029,xx01)@OTHER") == ()
-
-
-def test_a_tag_has_a_name() -> None:
-    assert tag_name(0x00080060) == "Modality"
-    assert tag_name(0x00091001) == "(0009,1001)"

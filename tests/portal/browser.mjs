@@ -42,8 +42,12 @@ seen.landed = new URL(page.url()).pathname;
 const state = () => {
   const services = window.services ?? window.frames[0]?.services;
   const service = services?.segmentationService;
-  if (!service) return null;
-  const grid = services.viewportGridService.getState();
+  let grid = null;
+  try {
+    grid = services.viewportGridService.getState();
+  } catch {
+    return null; // not there yet
+  }
   return {
     segmentations: service.getSegmentations().map((one) => ({
       label: one.label, segments: Object.values(one.segments).map((segment) => segment.label),

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from overread.store.tables import Audit, StepRun
-from tests.portal.filled import AT, Filler, Filled, Patient
+from tests.portal.filled import AT, Filled, Filler, Patient
 
 
 def text_of(page: str) -> str:

@@ -128,11 +128,16 @@ class World:
     def dcmtk(self, program: str, *arguments: str, called: str = "OVERREAD") -> tuple[int, str]:
         """Run a DCMTK sender as SCANNER; return its exit code and what it said."""
         done = subprocess.run(
-            [program, *arguments[:0], "-aet", "SCANNER", "-aec", called, "127.0.0.1",
+            [program, "-aet", "SCANNER", "-aec", called, "127.0.0.1",
              str(self.port), *arguments],
             env=DCMTK, capture_output=True, timeout=120, check=False,
         )  # fmt: skip
         return done.returncode, (done.stdout + done.stderr).decode(errors="replace")
+
+    def send(self, folder: Path, *, called: str = "OVERREAD") -> tuple[int, str]:
+        """Send the files of a folder in their order with storescu, over one association."""
+        files = [str(file) for file in sorted(folder.iterdir())]
+        return self.dcmtk("storescu", "-v", *files, called=called)
 
     def associate(
         self,

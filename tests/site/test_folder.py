@@ -49,19 +49,18 @@ def test_the_plain_example_is_right(tmp_path: Path) -> None:
 
 
 def test_the_brain_tumour_example_is_right(tmp_path: Path) -> None:
-    """Its pipeline with a small model in place of the trained one, which has tests of its own."""
+    """As it is shipped, the model's digest included."""
     examples.copy("bts", tmp_path / "site")
-    folder = tmp_path / "site" / "models" / "brain-tumour" / "1.0.0"
-    folder.mkdir(parents=True, exist_ok=True)
-    card = MODEL.replace("name: net", "name: brain-tumour")
-    (folder / "model.yaml").write_text(card)
-    (folder / "net.onnx").write_bytes(b"weights")
     site = load(tmp_path / "site", {}, verify=True)
     assert site.ae_titles == {"OVERREAD", "CI2_CD_BTS"}
     assert set(site.settings.destinations) == {"PACS"}
     assert site.settings.destinations["PACS"].with_ == {"host": "127.0.0.1", "port": 11113}
     assert site.settings.senders[0].ae_title == "SCANNER"
-    assert site.pipelines["brain-tumour"].complete.quiet == timedelta(seconds=30)
+    pipeline = site.pipelines["brain-tumour"]
+    assert pipeline.complete.quiet == timedelta(seconds=30)
+    card = site.models["brain-tumour@1.0.0"].card
+    assert pipeline.steps["fine"].with_["in_plane_mm"] == card.input.resample_in_plane_mm
+    assert pipeline.steps["norm"].with_["method"] == card.input.normalise
 
 
 def test_without_overread_yaml_it_is_no_site(tmp_path: Path) -> None:

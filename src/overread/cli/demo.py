@@ -201,7 +201,7 @@ def _tell(now: dict[str, str], told: dict[str, str]) -> None:
     if notes.is_terminal:
         return
     for accession, state in now.items():
-        if state != told.get(accession) and not state.startswith("sending"):
+        if state != told.get(accession) and not state.startswith(("sending", "waiting for")):
             notes.print(f"{accession} {state}", highlight=False, soft_wrap=True)
 
 
@@ -264,21 +264,19 @@ def _print_table(played: Sequence[_Played], hospital: Hospital) -> None:
         table.add_column(column)
     for column in ("model mL", "reference mL", "Dice"):
         table.add_column(column, justify="right")
-    table.add_column("open", no_wrap=True)
     for one in played:
         order, numbers = one.scene.order, ["", "", ""]
         if one.compared is not None and one.taken is not None and one.volume is not None:
             numbers[0] = f"{one.volume:.1f}"
             numbers[1] = f"{one.taken.reference_ml:.1f}"
             numbers[2] = f"{one.compared.dice:.2f}"
-        table.add_row(
-            order.accession, order.patient_name, one.state, *numbers, _link(one, hospital)
-        )
-    # Wider than a narrow terminal rather than folded: a link in two pieces cannot be followed.
-    console.print(table, width=max(console.width, 120), crop=False)
+        table.add_row(order.accession, order.patient_name, one.state, *numbers)
+    console.print(table)
     for one in played:
         if one.reason:
             console.print(f"{one.scene.order.accession} {one.state}: {one.reason}", soft_wrap=True)
+    for one in played:
+        console.print(_link(one, hospital), soft_wrap=True)
 
 
 def _link(one: _Played, hospital: Hospital) -> str:

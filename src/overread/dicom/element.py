@@ -30,7 +30,7 @@ from functools import lru_cache
 
 from pydicom import DataElement, Dataset
 from pydicom.charset import convert_encodings, decode_bytes
-from pydicom.datadict import dictionary_VR, keyword_dict, keyword_for_tag, tag_for_keyword
+from pydicom.datadict import dictionary_VR, keyword_dict, tag_for_keyword
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
@@ -268,11 +268,6 @@ def text(header: Dataset, element: str | int) -> tuple[str, ...]:
         f"({element >> 16:04X},{element & 0xFFFF:04X})" if isinstance(element, int) else element
     )
     return parse_address(written).read(header, Origin()).values
-
-
-def tag_name(tag: int) -> str:
-    """Name a tag for people: its keyword, or ``(gggg,eeee)``."""
-    return keyword_for_tag(tag) or str(Tag(tag))
 
 
 def _items(dataset: Dataset, part: Part) -> list[Dataset]:

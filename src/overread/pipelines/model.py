@@ -32,9 +32,7 @@ class Label(Frozen):
 
     def segment(self) -> Segment:
         """Return the segment that this label stands for."""
-        return Segment(
-            self.value, self.name, self.category, self.type, self.anatomy, self.colour
-        )
+        return Segment(self.value, self.name, self.category, self.type, self.anatomy, self.colour)
 
 
 class Spacing(Frozen):

@@ -87,18 +87,19 @@ class Receiver:
         return int(self._listener.getsockname()[1])
 
     def start(self) -> None:
-        """Recover what dead receivers left, bind the port, and begin to accept.
+        """Bind the port, recover what dead receivers left, and begin to accept.
 
         Raises
         ------
         Unavailable
             The port cannot be bound.
         """
+        self._listener = _bind(self._site.settings)
         self._database.upgrade()
         recover(self._database, self._archive, self._presences, utc_now())
         self._presence = Presence(self._presences, self._name)
         self._storage = Storage(self._site, self._database, self._archive, self._name)
-        self._listener = _listen(self._site.settings)
+        self._listener.listen(128)
         self._accepting = threading.Thread(target=self._accept, name="listener", daemon=True)
         self._accepting.start()
         log.info("receiver listens", port=self.port, receiver=self._name)
@@ -164,7 +165,7 @@ class Receiver:
             return list(self._wires)
 
 
-def _listen(settings: Settings) -> socket.socket:
+def _bind(settings: Settings) -> socket.socket:
     """Bind the port, so that other receivers of this machine may too."""
     host, port = settings.dicom.host, settings.dicom.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -173,7 +174,6 @@ def _listen(settings: Settings) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((host, port))
-        listener.listen(128)
     except OSError as error:
         listener.close()
         raise Unavailable(

@@ -88,7 +88,7 @@ def phantom(time_point: int, *, seed: int = 6) -> Phantom:
     swelling = ndimage.gaussian_filter(rim + core, (0.8, 9, 9))
     image = head * (1 - 0.25 * np.clip(2 * swelling, 0, 1) * (head < 1.3))
     texture = 1 + 0.12 * _sampled(_noise(seed + 3, 2.5), _points(affine, 0.0, pose))
-    image = image * (1 - rim - core) + 1.85 * texture * rim + 0.55 * core
+    image = image * (1 - rim - core) + 1.5 * texture * rim + 0.55 * core
     voxel = float(np.prod(SPACING))
     grid = Volume(_acquired(image, rng), affine, modality="MR")
     return Phantom(

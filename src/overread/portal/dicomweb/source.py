@@ -114,6 +114,7 @@ class Pixels:
 
 def header(file: BinaryIO) -> tuple[Dataset, Pixels | None]:
     """Read everything before the pixel data, big values left in the file, and find the pixels."""
+    file.seek(0)
     dataset = dcmread(file, stop_before_pixels=True, defer_size=_CHUNK, force=True)
     return dataset, _find_pixels(file, dataset)
 

@@ -1,0 +1,157 @@
+"""A real Chromium opens a case from the PACS's link and paints the overlay, by nobody's help."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from sqlalchemy import select
+from starlette.testclient import TestClient
+
+from overread.portal import server, viewer
+from overread.store.tables import Audit
+from tests.conftest import ROOT
+from tests.portal.dicomweb.web import stow_body
+from tests.portal.filled import COLOUR, PASSWORDS, Filled, make_site
+
+CHROMIUM = Path("/usr/bin/chromium")
+
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM.is_file(), reason="Chromium is not installed (make setup)"),
+    pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed (make setup)"),
+    pytest.mark.skipif(not viewer.OHIF.is_dir(), reason="OHIF is not installed (make web)"),
+]
+
+Drive = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def origin(filled: Filled) -> Iterator[str]:
+    """A portal that really listens, on a port of its own."""
+    import socket
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    stop = threading.Event()
+    site = make_site(filled.site.root, port=port)
+    thread = threading.Thread(target=server.serve, args=(site, stop))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        stop.set()
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def drive(origin: str, tmp_path: Path) -> Drive:
+    """Drive a browser by a plan; return what it saw."""
+
+    def driven(**plan: Any) -> dict[str, Any]:
+        name = plan.setdefault("name", "rosa")
+        plan |= {"origin": origin, "password": PASSWORDS[name]}
+        file = tmp_path / "plan.json"
+        file.write_text(json.dumps(plan))
+        done = subprocess.run(
+            ["node", str(ROOT / "tests" / "portal" / "browser.mjs"), str(file)],
+            capture_output=True, text=True, timeout=240, cwd=ROOT, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        assert seen["elsewhere"] == [], "a request left the portal"
+        assert seen["refused"] == [], "the content security policy is in the way"
+        assert seen["failed"] == []
+        return seen
+
+    return driven
+
+
+def coloured(picture: Path) -> int:
+    """Count the pixels of a screenshot that have the segment's colour."""
+    from PIL import Image
+
+    pixels = np.asarray(Image.open(picture).convert("RGB")).astype(int)
+    red, green, blue = (pixels[..., channel] for channel in range(3))
+    return int(((red - green > 60) & (blue - green > 40) & (red > 120)).sum())
+
+
+def test_colour_is_the_segments_own() -> None:
+    red, green, blue = COLOUR
+    assert red - green > 60
+    assert blue - green > 40
+
+
+def test_the_link_opens_the_case_with_the_overlay_painted(
+    filled: Filled, drive: Drive, tmp_path: Path
+) -> None:
+    picture = tmp_path / "case.png"
+    seen = drive(start="/open?accession=PH-A-0106", overlay=str(picture))
+    assert seen["landed"] == f"/cases/{filled.cases['six']}"
+    assert seen["overlay"]["segmentations"] == [
+        {"label": "AI tumour", "segments": ["Enhancing tumour"]}
+    ]
+    assert [one["type"] for one in seen["overlay"]["drawn"]] == ["Labelmap"]
+    assert all(one["visible"] for one in seen["overlay"]["drawn"])
+    assert seen["errors"] == []
+    # The ball's middle slice has about 250 voxels, each some 6 × 6 pixels on this screen.
+    assert coloured(picture) > 4000
+    with filled.database.read() as session:
+        opened = session.scalars(
+            select(Audit.actor).where(Audit.subject == f"case {filled.cases['six']}")
+        ).all()
+    assert "rosa" in opened
+
+
+def test_nothing_is_painted_where_nothing_was_found(
+    filled: Filled, drive: Drive, tmp_path: Path
+) -> None:
+    picture = tmp_path / "empty.png"
+    drive(start=f"/cases/{filled.cases['empty']}", overlay=str(picture), seconds=30)
+    assert coloured(picture) == 0
+
+
+def test_every_page_is_at_peace_with_its_policy(
+    filled: Filled, drive: Drive, tmp_path: Path
+) -> None:
+    paths = ["/", "/?q=PH-A", "/jobs", "/exams", f"/jobs/{filled.jobs['six']}",
+             f"/jobs/{filled.jobs['refused']}", "/open?accession=PH-DOUBLE"]  # fmt: skip
+    shots = [
+        {"path": path, "file": str(tmp_path / f"{number}.png"), "wait": 300}
+        for number, path in enumerate(paths)
+    ]
+    seen = drive(name="egon", start="/", shots=shots)
+    assert seen["errors"] == []
+    assert all((tmp_path / f"{number}.png").stat().st_size > 5000 for number in range(len(paths)))
+
+
+def test_compressed_images_are_decoded_in_the_browser(
+    drive: Drive, reader: TestClient, shared_data: Path, tmp_path: Path
+) -> None:
+    files = sorted(
+        path for path in (shared_data / "ct_liver" / "dicom").iterdir() if path.is_file()
+    )
+    body, headers = stow_body(*(path.read_bytes() for path in files))
+    assert reader.post("/dicom-web/studies", content=body, headers=headers).status_code == 200
+    study = dcmread(files[0], stop_before_pixels=True).StudyInstanceUID
+    picture = tmp_path / "ct.png"
+    shot = {
+        "path": f"/viewer/viewer?StudyInstanceUIDs={study}",
+        "file": str(picture),
+        "wait": 12000,
+    }
+    seen = drive(start="/", shots=[shot])
+    assert seen["errors"] == []
+    from PIL import Image
+
+    middle = np.asarray(Image.open(picture).convert("L"))[300:600, 500:950]
+    assert middle.std() > 25
