@@ -60,10 +60,9 @@ def engineer(sign_in: Callable[[str], TestClient]) -> TestClient:
 def post_sign_in(client: TestClient, name: str, password: str, target: str = "/") -> httpx.Response:
     """Fill in the form and send it."""
     page = client.get("/sign-in", params={"next": target})
-    return client.post(
-        "/sign-in",
-        data={"name": name, "password": password, "csrf": csrf_of(page.text), "next": target},
-    )
+    form = {"name": name, "password": password, "csrf": csrf_of(page.text), "next": target}
+    answer: httpx.Response = client.post("/sign-in", data=form)
+    return answer
 
 
 def csrf_of(page: str) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.encaps import generate_frames
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 from starlette.testclient import TestClient
 
 from overread.store.tables import Instance
@@ -237,7 +237,7 @@ def test_real_images_in_every_syntax(reader: TestClient, shared_data: Path, name
     file = (shared_data / "dicom_variants" / "transfer_syntaxes" / name).read_bytes()
     one = decode(file)
     # Each is the same image; here each gets a name of its own, its pixels as they were encoded.
-    one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.4.{name[0]}"
+    one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = UID(f"1.2.3.4.{name[0]}")
     store(reader, encode(one))
     ((kind, body),) = frames(reader, url_of(one))
     assert kind.startswith(f"{SYNTAXES[name]}; transfer-syntax=")
