@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 import typer
-from tests.simulator.test_instances import oblique, order
 from typer.testing import CliRunner
 
 from overread.cli.send import send
 from overread.errors import UsageError
 from overread.simulator.instances import make_instances, write
 from overread.simulator.pacs import Pacs, received
+from tests.simulator.test_instances import oblique, order
 
 app = typer.Typer()
 app.command()(send)

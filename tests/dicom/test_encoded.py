@@ -7,8 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import (
+    UID,
+    CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -17,6 +22,8 @@ from pydicom.uid import (
 )
 
 from overread.dicom.encoded import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
     Unparseable,
     difference,
     file_meta,
@@ -144,6 +151,20 @@ def test_the_preface_makes_a_file_of_a_dataset() -> None:
     assert read.file_meta.MediaStorageSOPInstanceUID == read.SOPInstanceUID
     assert read.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
     assert bytes(parse_file(file).data) == data
+
+
+@pytest.mark.parametrize("uid", ["1.2", "1.2.3", "2.25." + "7" * 59])
+def test_the_preface_is_the_one_that_pydicom_makes(uid: str) -> None:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = CTImageStorage
+    meta.MediaStorageSOPInstanceUID = UID(uid)
+    meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    buffer = DicomBytesIO()
+    write_file_meta_info(buffer, meta)
+    made = make_preface(CTImageStorage, uid, ImplicitVRLittleEndian)
+    assert made == b"\0" * 128 + b"DICM" + buffer.getvalue()
 
 
 @pytest.mark.parametrize(

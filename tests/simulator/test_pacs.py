@@ -4,11 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.simulator.test_instances import oblique, order
-
 from overread.simulator.instances import make_instances, write
 from overread.simulator.pacs import counts
 from overread.simulator.scanner import Peer, echo, send
+from tests.simulator.test_instances import oblique, order
 
 
 def test_it_runs_as_a_process(tmp_path: Path) -> None:

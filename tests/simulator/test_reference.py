@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
-from tests.simulator.test_instances import oblique, order
 
 from overread.errors import Unavailable
 from overread.simulator import reference
 from overread.simulator.instances import make_instances
 from overread.simulator.reference import agreement, fetch_real_cases, read_segmentation
+from tests.simulator.test_instances import oblique, order
 
 
 def test_agreement_is_dice_and_millilitres() -> None:

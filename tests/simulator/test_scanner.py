@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from tests.simulator.test_instances import oblique, order
 
 from overread.errors import Unavailable
 from overread.simulator.instances import make_instances, write
 from overread.simulator.pacs import Pacs, counts, received
 from overread.simulator.scanner import Answer, Peer, echo, explain, send
+from tests.simulator.test_instances import oblique, order
 
 
 @pytest.fixture

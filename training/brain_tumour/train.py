@@ -83,6 +83,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--fold", nargs="*", default=[], help="training patients to leave out")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=7500)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--size", type=int, default=192, help="rows and columns of a sample")
     parser.add_argument("--rate", type=float, default=2e-3, help="learning rate at the start")
@@ -114,11 +115,13 @@ def main() -> None:
     args.output.parent.mkdir(parents=True, exist_ok=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=CONSOLE) as progress:
-        bar = progress.add_task(f"seed {args.seed}", total=args.steps, completed=done)
-        total, began = 0.0, time.monotonic()
-        for step in range(done + 1, args.steps + 1):
-            warm, left = min(1.0, step / 100), 1 - (step - 1) / args.steps
-            optimiser.param_groups[0]["lr"] = args.rate * warm * left**0.9
+        bar = progress.add_task(f"seed {args.seed}", total=1.0)
+        losses, part, step, began = [], 0.0, done, time.monotonic()
+        while part < 1:
+            step += 1
+            spent = seconds + time.monotonic() - began
+            part = min(1.0, max(step / args.steps, spent / 60 / args.minutes))
+            optimiser.param_groups[0]["lr"] = args.rate * min(1.0, step / 100) * (1 - part) ** 0.9
             image, target = sampler.batch(args.batch)
             with torch.autocast("cpu", torch.bfloat16):
                 logits = model(image)
@@ -128,9 +131,9 @@ def main() -> None:
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
             follow(average, model, step)
-            total += float(loss.detach())
-            progress.advance(bar)
-            if step % args.check and step != args.steps:
+            losses.append(float(loss.detach()))
+            progress.update(bar, completed=part)
+            if step % args.check and part < 1:
                 continue
             seconds, began = seconds + time.monotonic() - began, time.monotonic()
             state = {
@@ -140,13 +143,13 @@ def main() -> None:
                 "step": step,
                 "seconds": seconds,
             }
-            part = args.output.with_suffix(".part")
-            torch.save(state, part)
-            part.replace(args.output)
-            count = (step - 1) % args.check + 1
+            unfinished = args.output.with_suffix(".part")
+            torch.save(state, unfinished)
+            unfinished.replace(args.output)
+            mean = sum(losses) / len(losses)
             dice = " ".join(f"{s.patient} {s.time} {dice_of(average, s):.3f}" for s in checks)
-            CONSOLE.print(f"{step} loss {total / count:.4f} {seconds / 60:.1f} min {dice}")
-            total = 0.0
+            CONSOLE.print(f"{step} loss {mean:.4f} {seconds / 60:.1f} min {dice}")
+            losses.clear()
 
 
 if __name__ == "__main__":

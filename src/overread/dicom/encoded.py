@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from itertools import zip_longest
 from pathlib import Path
@@ -37,6 +38,9 @@ IMPLEMENTATION_CLASS_UID = UID("2.25.178643251871213406812938175093470382145")
 """Ours, for File Meta Information and associations (PS3.7 D.3.3.2)."""
 
 IMPLEMENTATION_VERSION_NAME = "OVERREAD_0_1"
+
+_GROUP_AT = 144
+"""Where File Meta Information goes on after its own length: preamble, DICM, and that element."""
 
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _CHARACTER_SET = BaseTag(0x00080005)
@@ -177,17 +181,34 @@ def file_meta(data: bytes) -> tuple[FileMetaDataset, int]:
 
 
 def make_preface(sop_class: str, sop_instance: str, transfer_syntax: str) -> bytes:
-    """Make what stands before a dataset in a PS3.10 file: preamble and File Meta Information."""
+    """Make what stands before a dataset in a PS3.10 file: preamble and File Meta Information.
+
+    pydicom makes it; only the length of the group and the SOP Instance UID are then put into what
+    was made for the class and the syntax before, as the receiver needs it for every image.
+    """
+    before, after = _preface_halves(sop_class, transfer_syntax)
+    uid = sop_instance.encode("ascii", "replace")
+    uid += b"\0" * (len(uid) % 2)
+    length = len(before) - _GROUP_AT + 8 + len(uid) + len(after)
+    group = b"\2\0\0\0UL\4\0" + length.to_bytes(4, "little")
+    instance = b"\2\0\3\0UI" + len(uid).to_bytes(2, "little") + uid
+    return before[: _GROUP_AT - 12] + group + before[_GROUP_AT:] + instance + after
+
+
+@lru_cache(maxsize=256)
+def _preface_halves(sop_class: str, transfer_syntax: str) -> tuple[bytes, bytes]:
+    """Make the preface of an object named ``1.2``, and cut that name out."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = UID(sop_class)
-    meta.MediaStorageSOPInstanceUID = UID(sop_instance)
+    meta.MediaStorageSOPInstanceUID = UID("1.2")
     meta.TransferSyntaxUID = UID(transfer_syntax)
     meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     buffer = DicomBytesIO()
     buffer.write(b"\0" * 128 + b"DICM")
     write_file_meta_info(buffer, meta, enforce_standard=True)
-    return buffer.getvalue()
+    before, after = buffer.getvalue().split(b"\2\0\3\0UI\4\x001.2\0")
+    return before, after
 
 
 def text(header: Dataset, keyword: str) -> str:

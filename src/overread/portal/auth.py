@@ -76,7 +76,8 @@ def _look_up(request: Request, portal: Portal) -> Signed | None:
     now = portal.now()
     with portal.database.read() as session:
         signed = users.find_session(session, now, token)
-    if signed is not None and now - signed.seen_at >= _TOUCH_AFTER:
+    asks_by_itself = "hx-request" in request.headers  # a page that polls is nobody's activity
+    if signed is not None and not asks_by_itself and now - signed.seen_at >= _TOUCH_AFTER:
         with portal.database.write() as session:
             users.touch_session(session, now, token, portal.site.settings.portal.session)
     return signed

@@ -116,17 +116,18 @@ def open_viewer(request: Request, portal: Here, signed: MaySee, case_id: str) ->
             return no_case(request, portal, signed)
         shown = cases.shown(session, case.id)
         made = shown.segmentation
-        series = [one.uid for one in cases.images(session, case.exam)]
+        study_uid = made.study_uid if made is not None else case.exam.study_uid
+        series = [one.uid for one in cases.images(session, case.exam, study_uid)]
     overlay = made.series_uid if made is not None else ""
     uids = [*series, overlay] if overlay else series
     stage = shown.job.stage if shown.job is not None else _stage(portal, case)
-    target = viewer.link(case.exam.study_uid, uids, overlay, stage)
+    target = viewer.link(study_uid, uids, overlay, stage)
     return RedirectResponse(target, status_code=303)
 
 
 def _context(portal: Portal, session: Session, case: Case, signed: Signed) -> dict[str, Any]:
     shown = cases.shown(session, case.id)
-    job = case.job if case.is_newer_under_way or shown.job is None else shown.job
+    job = shown.job or case.job
     ran = cases.steps(session, job.id) if job else []
     points = cases.history(session, case)
     who = cases.patient(session, case.exam)
@@ -153,6 +154,7 @@ def _context(portal: Portal, session: Session, case: Case, signed: Signed) -> di
         "patient": who,
         "age": age(who.patient_birth_date, case.exam.study_date) if who else "",
         "arrived": arrived,
+        "members": cases.count_instances(session, (shown.exam or case.exam).id),
         "siblings": cases.siblings(session, case),
         "title": _titles(portal).get(case.exam.pipeline) or definition.get("title", ""),
         "titles": _titles(portal),

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -162,7 +162,7 @@ def _with_free_ports(folder: Path) -> SiteFolder:
     if "PACS" not in own.destinations:
         raise UsageError(f"{folder} has no destination PACS; the demo needs one")
     pacs = own.destinations["PACS"].with_
-    ports = [_free(port) for port in (own.dicom.port, own.portal.port, int(pacs["port"]))]
+    ports = _free([own.dicom.port, own.portal.port, int(pacs["port"])])
     changes = {
         "dicom": {"port": ports[0]},
         "portal": {"port": ports[1]},
@@ -175,16 +175,17 @@ def _with_free_ports(folder: Path) -> SiteFolder:
     return load(folder.resolve(), {**os.environ, "OVERREAD_ENV": ENVIRONMENT})
 
 
-def _free(wanted: int) -> int:
-    for port in (wanted, 0):
-        with socket.socket() as probe:
+def _free(wanted: Sequence[int]) -> list[int]:
+    """Choose a TCP port for each one wanted: that one where it is free, else any."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in wanted]
+        for probe, port in zip(probes, wanted, strict=True):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise Unavailable("no TCP port is free on 127.0.0.1")
+                probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def _make_users(site: SiteFolder, roles: tuple[str, ...]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from sqlalchemy import func as sql
 from sqlalchemy.orm import Session, aliased
 
 from overread.pipelines.job import JobState
+from overread.store.instances import are_one_patient, patients_of_study
 from overread.store.studies import SHOWN
 from overread.store.tables import (
     Arrival,
@@ -261,8 +262,18 @@ class SeriesOfCase:
     instances: int
 
 
-def images(session: Session, exam: Exam) -> list[SeriesOfCase]:
-    """List the image series of a case's study, of its patient and no other."""
+def images(session: Session, exam: Exam, study_uid: str = "") -> list[SeriesOfCase]:
+    """List the image series of a case's study, of its patient and no other.
+
+    Parameters
+    ----------
+    study_uid : str
+        Of an exam by patient the study that is meant; empty for the exam's first.
+    """
+    study_uid = study_uid or exam.study_uid
+    issuers = [exam.issuer]
+    if are_one_patient(patients_of_study(session, study_uid)):
+        issuers.append("")
     rows = session.execute(
         select(
             Instance.series_uid,
@@ -272,9 +283,9 @@ def images(session: Session, exam: Exam) -> list[SeriesOfCase]:
             sql.count(),
         )
         .where(
-            Instance.study_uid == exam.study_uid,
+            Instance.study_uid == study_uid,
             Instance.patient_id == exam.patient_id,
-            Instance.issuer == exam.issuer,
+            Instance.issuer.in_(issuers),
             Instance.standing.in_(SHOWN),
             Instance.standing != "ours",
             Instance.modality.not_in(NOT_IMAGES),

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pydicom import dcmread
-from sqlalchemy import and_, insert, or_, select, update
+from sqlalchemy import Select, and_, bindparam, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from overread.dicom.encoded import (
@@ -124,6 +123,61 @@ class Kept:
     key: str
 
 
+@dataclass(frozen=True)
+class _Standing:
+    """An instance's row, and what it was found to be."""
+
+    instance_id: int
+    standing: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Place:
+    """An AE title that an object comes to, and how."""
+
+    ae_title: str
+    origin: str
+    route: str
+    why: dict[str, Any]
+
+
+# Made once: the receiver runs them for every image.
+_ADD_INSTANCE = insert(Instance.__table__).returning(Instance.__table__.c.id)
+_ADD_ARRIVAL = insert(Arrival.__table__)
+_ADD_DELIVERY = insert(Delivery.__table__)
+_COPIES = (
+    select(Instance)
+    .where(Instance.sop_instance_uid == bindparam("sop_instance_uid"))
+    .order_by(Instance.id)
+)
+
+
+def _others_of_study() -> Select[tuple[int]]:
+    """Look for another patient at the edges of an index: a long study costs no more than one."""
+    patient_id, issuer = bindparam("patient_id"), bindparam("issuer")
+    study = Instance.study_uid == bindparam("study_uid")
+    same_id = and_(study, Instance.patient_id == patient_id)
+    return (
+        select(Instance.id)
+        .where(
+            or_(
+                and_(study, Instance.patient_id < patient_id),
+                and_(study, Instance.patient_id > patient_id),
+                and_(same_id, Instance.issuer > "", Instance.issuer < issuer),
+                # An issuer that is not known contradicts none: nothing is above the last one.
+                and_(same_id, Instance.issuer > bindparam("issuer_or_last")),
+            ),
+            Instance.standing.not_in(NOT_KNOWN_AS_ONE),
+        )
+        .limit(1)
+    )
+
+
+_OTHERS_OF_STUDY = _others_of_study()
+_LAST_TEXT = "\U0010ffff"
+
+
 def take(archive: Archive, file: bytes, at: datetime, issuer: str = "") -> Incoming:
     """Put a PS3.10 file into the archive, as the first half of `keep`.
 
@@ -184,51 +238,33 @@ def keep(
     copies = _copies(session, columns["sop_instance_uid"])
     same = next((copy for copy in copies if _same_bytes(copy, columns)), None)
     if same is not None:
-        kept_id, standing, reason = same.id, same.standing, same.standing_reason
+        kept = _Standing(same.id, same.standing, same.standing_reason)
     else:
         standing, reason = _classify(archive, incoming.encoded, columns, copies)
-        kept_id = session.execute(
-            insert(Instance)
-            .values(**columns, standing=standing, standing_reason=reason, received_at=at)
-            .returning(Instance.id)
-        ).scalar_one()
-    ours = any(copy.standing == "ours" for copy in copies)
-    held = _held(session, columns, standing, reason)
-    coming: list[tuple[str, str, str, dict[str, Any]]] = [(origin.called_ae_title, "sent", "", {})]
-    if not ours:
+        row = {**columns, "standing": standing, "standing_reason": reason, "received_at": at}
+        instance_id = session.connection().execute(_ADD_INSTANCE, row).scalar_one()
+        kept = _Standing(instance_id, standing, reason)
+    held = _held(session, columns, kept)
+    here = _Place(origin.called_ae_title, "sent", "", {})
+    if any(copy.standing == "ours" for copy in copies):
+        _arrive(session, kept, here, "ours", association_id, at)
+    else:
         going = [decision for decision in decisions if decision.send]
-        coming += [
-            (decision.ae_title, "routed", decision.route, decision.why)
+        places = [here] + [
+            _Place(decision.ae_title, "routed", decision.route, decision.why)
             for decision in going
             if decision.ae_title in pipelines and decision.ae_title != origin.called_ae_title
         ]
+        for place in places:
+            disposition = "kept"
+            if place.ae_title in pipelines:
+                disposition = f"held: {held}" if held else _new_or_repeat(session, kept, place)
+            _arrive(session, kept, place, disposition, association_id, at)
         for decision in going:
             if decision.ae_title not in pipelines:
-                _deliver(
-                    session,
-                    kept_id,
-                    decision,
-                    sop_instance_uid=columns["sop_instance_uid"],
-                    standing=standing,
-                    at=at,
-                )
-    for ae_title, how, route, why in coming:
-        session.execute(
-            insert(Arrival).values(
-                instance_id=kept_id,
-                association_id=association_id,
-                ae_title=ae_title,
-                origin=how,
-                route=route,
-                why=why,
-                at=at,
-                disposition=_disposition(
-                    session, kept_id, ae_title, ours=ours, held=held, pipelines=pipelines
-                ),
-                exam_id=None,
-            )
-        )
-    return Kept(kept_id, standing, same is not None, held, same.key if same else incoming.key)
+                _deliver(session, kept, decision, columns["sop_instance_uid"], at)
+    key = same.key if same is not None else incoming.key
+    return Kept(kept.instance_id, kept.standing, same is not None, held, key)
 
 
 def keep_ours(session: Session, archive: Archive, file: bytes, at: datetime) -> Instance:
@@ -344,9 +380,7 @@ def are_one_patient(patients: Sequence[tuple[str, str]]) -> bool:
 
 def _copies(session: Session, sop_instance_uid: str) -> Sequence[Instance]:
     """Every copy of an object, oldest first."""
-    return session.scalars(
-        select(Instance).where(Instance.sop_instance_uid == sop_instance_uid).order_by(Instance.id)
-    ).all()
+    return session.scalars(_COPIES, {"sop_instance_uid": sop_instance_uid}).all()
 
 
 def _same_bytes(copy: Instance, columns: dict[str, Any]) -> bool:
@@ -363,15 +397,13 @@ def _classify(
     first = copies[0]
     if not _same_patient(first, columns):
         return "conflict", f"with instance {first.id}: another patient"
-    path = archive.path(first.key)
-    header = dcmread(path, stop_before_pixels=True)
-    where = difference(header, encoded.header)
+    original = parse_file(archive.path(first.key).read_bytes())
+    where = difference(original.header, encoded.header)
     if where:
         return "conflict", f"with instance {first.id}: its {where} differs"
-    if first.transfer_syntax_uid == encoded.transfer_syntax:
-        original = parse_file(path.read_bytes())
-        if original.pixels() == encoded.pixels():
-            return "variant", f"of instance {first.id}; its encoded pixels are equal"
+    same_syntax = original.transfer_syntax == encoded.transfer_syntax
+    if same_syntax and original.pixels() == encoded.pixels():
+        return "variant", f"of instance {first.id}; its encoded pixels are equal"
     return "unsettled", f"another copy of instance {first.id}; pixels not compared yet"
 
 
@@ -389,64 +421,54 @@ def _same_patient(first: Instance, columns: dict[str, Any]) -> bool:
     )
 
 
-def _held(session: Session, columns: dict[str, Any], standing: str, reason: str) -> str:
+def _held(session: Session, columns: dict[str, Any], kept: _Standing) -> str:
     """Say why no job may begin with an object; empty if one may."""
-    if standing == "conflict":
-        return f"conflict {reason}"
+    if kept.standing == "conflict":
+        return f"conflict {kept.reason}"
     if not columns["study_uid"]:
         return "no StudyInstanceUID, so it belongs to no exam"
-    if _study_has_another_patient(session, columns):
+    mine = {
+        "study_uid": columns["study_uid"],
+        "patient_id": columns["patient_id"],
+        "issuer": columns["issuer"],
+        "issuer_or_last": columns["issuer"] or _LAST_TEXT,
+    }
+    if session.connection().execute(_OTHERS_OF_STUDY, mine).first() is not None:
         return "its StudyInstanceUID came under two patients"
     return ""
 
 
-def _study_has_another_patient(session: Session, columns: dict[str, Any]) -> bool:
-    """Look only at the edges of the index, so that a long study costs no more than a short one."""
-    study = Instance.study_uid == columns["study_uid"]
-    same_id = Instance.patient_id == columns["patient_id"]
-    others = [
-        and_(study, Instance.patient_id < columns["patient_id"]),
-        and_(study, Instance.patient_id > columns["patient_id"]),
-    ]
-    if columns["issuer"]:
-        others.append(
-            and_(study, same_id, Instance.issuer > "", Instance.issuer < columns["issuer"])
-        )
-        others.append(and_(study, same_id, Instance.issuer > columns["issuer"]))
-    known = Instance.standing.not_in(NOT_KNOWN_AS_ONE)
-    found = select(Instance.id).where(or_(*others), known).limit(1)
-    return session.execute(found).first() is not None
-
-
-def _disposition(
-    session: Session,
-    instance_id: int,
-    ae_title: str,
-    *,
-    ours: bool,
-    held: str,
-    pipelines: Collection[str],
-) -> str:
-    if ours:
-        return "ours"
-    if ae_title not in pipelines:
-        return "kept"
-    if held:
-        return f"held: {held}"
+def _new_or_repeat(session: Session, kept: _Standing, place: _Place) -> str:
     before = select(Arrival.id).where(
-        Arrival.instance_id == instance_id, Arrival.ae_title == ae_title
+        Arrival.instance_id == kept.instance_id, Arrival.ae_title == place.ae_title
     )
     return "repeat" if session.execute(before.limit(1)).first() else "new"
 
 
-def _deliver(
+def _arrive(  # noqa: PLR0917 - one row, in the order of its columns
     session: Session,
-    instance_id: int,
-    decision: Decision,
-    *,
-    sop_instance_uid: str,
-    standing: str,
+    kept: _Standing,
+    place: _Place,
+    disposition: str,
+    association_id: str | None,
     at: datetime,
+) -> None:
+    row = {
+        "instance_id": kept.instance_id,
+        "association_id": association_id,
+        "ae_title": place.ae_title,
+        "origin": place.origin,
+        "route": place.route,
+        "why": place.why,
+        "at": at,
+        "disposition": disposition,
+        "exam_id": None,
+    }
+    session.connection().execute(_ADD_ARRIVAL, row)
+
+
+def _deliver(
+    session: Session, kept: _Standing, decision: Decision, sop_instance_uid: str, at: datetime
 ) -> None:
     """Queue a delivery, unless the destination gets a copy of this object already.
 
@@ -460,23 +482,22 @@ def _deliver(
             Instance.sop_instance_uid == sop_instance_uid,
         )
     )
-    if standing == "conflict":
-        there = there.where(Delivery.instance_id == instance_id)
+    if kept.standing == "conflict":
+        there = there.where(Delivery.instance_id == kept.instance_id)
     if session.execute(there.limit(1)).first():
         return
-    waits = standing in NOT_KNOWN_AS_ONE
-    session.execute(
-        insert(Delivery).values(
-            id=new_id(),
-            destination=decision.ae_title,
-            instance_id=instance_id,
-            cause=f"route {decision.route}",
-            why=decision.why,
-            state="held" if waits else "queued",
-            attempts=0,
-            error=f"{standing} copy of an object that came before" if waits else "",
-            created_at=at,
-            next_at=None,
-            ended_at=None,
-        )
-    )
+    waits = kept.standing in NOT_KNOWN_AS_ONE
+    row = {
+        "id": new_id(),
+        "destination": decision.ae_title,
+        "instance_id": kept.instance_id,
+        "cause": f"route {decision.route}",
+        "why": decision.why,
+        "state": "held" if waits else "queued",
+        "attempts": 0,
+        "error": f"{kept.standing} copy of an object that came before" if waits else "",
+        "created_at": at,
+        "next_at": None,
+        "ended_at": None,
+    }
+    session.connection().execute(_ADD_DELIVERY, row)
