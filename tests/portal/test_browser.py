@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,23 @@ from pydicom import dcmread
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
+from overread.identity.local import hash_password
 from overread.portal import server, viewer
+from overread.site import SiteFolder
+from overread.store import users
 from overread.store.tables import Audit
 from tests.conftest import ROOT
+from tests.engine.world import THRESHOLD_STEPS, World, pipeline
 from tests.portal.dicomweb.web import stow_body
-from tests.portal.filled import COLOUR, PASSWORDS, Filled, make_site
+from tests.portal.filled import (
+    COLOUR,
+    PASSWORDS,
+    Filled,
+    Patient,
+    lesion,
+    make_site,
+    mr_slices,
+)
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -33,31 +48,38 @@ pytestmark = [
 Drive = Callable[..., dict[str, Any]]
 
 
-@pytest.fixture(scope="module")
-def origin(filled: Filled) -> Iterator[str]:
-    """A portal that really listens, on a port of its own."""
-    import socket
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+@contextmanager
+def listening(site: SiteFolder) -> Iterator[str]:
+    """A portal that really listens; its origin."""
     stop = threading.Event()
-    site = make_site(filled.site.root, port=port)
     thread = threading.Thread(target=server.serve, args=(site, stop))
     thread.start()
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{site.settings.portal.port}"
     finally:
         stop.set()
         thread.join(20)
         assert not thread.is_alive()
 
 
+def port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def origin(filled: Filled) -> Iterator[str]:
+    """The portal of the filled site."""
+    with listening(make_site(filled.site.root, port=port())) as address:
+        yield address
+
+
 @pytest.fixture
-def drive(origin: str, tmp_path: Path) -> Drive:
+def drive(tmp_path: Path) -> Drive:
     """Drive a browser by a plan; return what it saw."""
 
-    def driven(**plan: Any) -> dict[str, Any]:
+    def driven(origin: str, **plan: Any) -> dict[str, Any]:
         name = plan.setdefault("name", "rosa")
         plan |= {"origin": origin, "password": PASSWORDS[name]}
         file = tmp_path / "plan.json"
@@ -92,10 +114,10 @@ def test_colour_is_the_segments_own() -> None:
 
 
 def test_the_link_opens_the_case_with_the_overlay_painted(
-    filled: Filled, drive: Drive, tmp_path: Path
+    filled: Filled, origin: str, drive: Drive, tmp_path: Path
 ) -> None:
     picture = tmp_path / "case.png"
-    seen = drive(start="/open?accession=PH-A-0106", overlay=str(picture))
+    seen = drive(origin, start="/open?accession=PH-A-0106", overlay=str(picture))
     assert seen["landed"] == f"/cases/{filled.cases['six']}"
     assert seen["overlay"]["segmentations"] == [
         {"label": "AI tumour", "segments": ["Enhancing tumour"]}
@@ -113,15 +135,15 @@ def test_the_link_opens_the_case_with_the_overlay_painted(
 
 
 def test_nothing_is_painted_where_nothing_was_found(
-    filled: Filled, drive: Drive, tmp_path: Path
+    filled: Filled, origin: str, drive: Drive, tmp_path: Path
 ) -> None:
     picture = tmp_path / "empty.png"
-    drive(start=f"/cases/{filled.cases['empty']}", overlay=str(picture), seconds=30)
+    drive(origin, start=f"/cases/{filled.cases['empty']}", overlay=str(picture), seconds=30)
     assert coloured(picture) == 0
 
 
 def test_every_page_is_at_peace_with_its_policy(
-    filled: Filled, drive: Drive, tmp_path: Path
+    filled: Filled, origin: str, drive: Drive, tmp_path: Path
 ) -> None:
     paths = ["/", "/?q=PH-A", "/jobs", "/exams", f"/jobs/{filled.jobs['six']}",
              f"/jobs/{filled.jobs['refused']}", "/open?accession=PH-DOUBLE"]  # fmt: skip
@@ -129,13 +151,13 @@ def test_every_page_is_at_peace_with_its_policy(
         {"path": path, "file": str(tmp_path / f"{number}.png"), "wait": 300}
         for number, path in enumerate(paths)
     ]
-    seen = drive(name="egon", start="/", shots=shots)
+    seen = drive(origin, name="egon", start="/", shots=shots)
     assert seen["errors"] == []
     assert all((tmp_path / f"{number}.png").stat().st_size > 5000 for number in range(len(paths)))
 
 
 def test_compressed_images_are_decoded_in_the_browser(
-    drive: Drive, reader: TestClient, shared_data: Path, tmp_path: Path
+    origin: str, drive: Drive, reader: TestClient, shared_data: Path, tmp_path: Path
 ) -> None:
     files = sorted(
         path for path in (shared_data / "ct_liver" / "dicom").iterdir() if path.is_file()
@@ -149,9 +171,39 @@ def test_compressed_images_are_decoded_in_the_browser(
         "file": str(picture),
         "wait": 12000,
     }
-    seen = drive(start="/", shots=[shot])
+    seen = drive(origin, start="/", shots=[shot])
     assert seen["errors"] == []
     from PIL import Image
 
     middle = np.asarray(Image.open(picture).convert("L"))[300:600, 500:950]
     assert middle.std() > 25
+
+
+def test_what_the_real_worker_makes_opens_the_same_way(drive: Drive, tmp_path: Path) -> None:
+    """Images arrive, the worker makes a job of them, and the link opens its overlay."""
+    steps = THRESHOLD_STEPS | {
+        "mask": {"use": "threshold", "in": {"volume": "volume"}, "with": {"above": 400}}
+    }
+    world = World(tmp_path / "site")
+    world.settings["portal"] = {"port": port()}
+    world.pipelines = [pipeline(steps, title="Bright spots")]
+    world.build()
+    slices = mr_slices("real", Patient(), "PH-REAL", "20260602", "MR BRAIN", lesion(13))
+    with world.database.write() as session:
+        secret = hash_password(PASSWORDS["rosa"])
+        users.add_user(
+            session, datetime.now(UTC), "test", name="rosa", secret=secret, role="reader"
+        )
+    try:
+        world.start()
+        world.arrive(slices)
+        job = world.wait_for_job("done", "failed", "refused")
+        assert job.state == "done", job.reason
+        with listening(world.site) as origin:
+            picture = tmp_path / "real.png"
+            seen = drive(origin, start="/open?accession=PH-REAL", overlay=str(picture))
+    finally:
+        world.close()
+    assert seen["landed"] == f"/cases/{job.exam_id}"
+    assert len(seen["overlay"]["drawn"]) == 1
+    assert seen["errors"] == []

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import nrrd
@@ -11,6 +12,7 @@ from overread.dicom.volume import Volume
 from overread.errors import UsageError
 from overread.simulator.images import as_scanned, read_image
 
+NIFTI: Any = nibabel.Nifti1Image  # it has no types
 AXES = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 
 
@@ -21,7 +23,7 @@ def _place(volume: Volume, index: tuple[int, int, int]) -> np.ndarray:
 def test_nifti_is_read_from_ras_to_lps(tmp_path: Path) -> None:
     values = np.arange(2 * 3 * 4, dtype=np.int16).reshape(2, 3, 4)
     affine = np.array([[2.0, 0, 0, 10], [0, 3, 0, 20], [0, 0, 4, 30], [0, 0, 0, 1]])
-    nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "a.nii.gz")
+    nibabel.save(NIFTI(values, affine), tmp_path / "a.nii.gz")
     volume = read_image(tmp_path / "a.nii.gz")
     assert volume.array.shape == (4, 3, 2)
     assert volume.array.dtype == np.int16
@@ -31,7 +33,7 @@ def test_nifti_is_read_from_ras_to_lps(tmp_path: Path) -> None:
 
 
 def test_nifti_in_metres_is_read_as_millimetres(tmp_path: Path) -> None:
-    image = nibabel.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.diag([0.002, 0.002, 0.003, 1]))
+    image = NIFTI(np.zeros((2, 2, 2), np.uint8), np.diag([0.002, 0.002, 0.003, 1]))
     image.header.set_xyzt_units("meter")
     nibabel.save(image, tmp_path / "a.nii")
     assert read_image(tmp_path / "a.nii").spacing == pytest.approx((3, 2, 2))
@@ -63,9 +65,7 @@ def test_nrrd_is_read_from_its_space(
 
 def test_an_image_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     nrrd.write(str(tmp_path / "nowhere.nrrd"), np.zeros((2, 2, 2), np.uint8))
-    nibabel.save(
-        nibabel.Nifti1Image(np.zeros((2, 2, 2, 3), np.uint8), np.eye(4)), tmp_path / "time.nii"
-    )
+    nibabel.save(NIFTI(np.zeros((2, 2, 2, 3), np.uint8), np.eye(4)), tmp_path / "time.nii")
     (tmp_path / "broken.nii").write_bytes(b"not an image")
     (tmp_path / "a.png").write_bytes(b"")
     for name, why in (

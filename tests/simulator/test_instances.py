@@ -1,6 +1,7 @@
 import subprocess
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -13,6 +14,8 @@ from overread.dicom.volume import Volume, read_volume
 from overread.errors import UsageError
 from overread.simulator.instances import Modality, Order, make_instances, read_dicom, renamed, write
 from overread.simulator.scanner import acquire
+
+NIFTI: Any = nibabel.Nifti1Image  # it has no types
 
 
 def order(modality: Modality = "MR", seed: str = "one") -> Order:
@@ -62,7 +65,7 @@ def test_a_volume_comes_back_where_it_was(tmp_path: Path) -> None:
 def test_a_nifti_becomes_dicom_in_the_same_place(tmp_path: Path) -> None:
     values = np.random.default_rng(1).integers(0, 900, (12, 10, 5)).astype(np.uint16)
     affine = np.array([[0, -1.5, 0, 8], [1.25, 0, 0, -9], [0, 0, 5, 2], [0, 0, 0, 1.0]])
-    nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "a.nii")
+    nibabel.save(NIFTI(values, affine), tmp_path / "a.nii")
     back = _read_back(acquire(tmp_path / "a.nii", order(), tmp_path / "out"))
     for index in ((0, 0, 0), (11, 9, 4), (3, 8, 1)):
         place = np.diag([-1, -1, 1, 1]) @ affine @ (*index, 1)

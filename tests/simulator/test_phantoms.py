@@ -6,9 +6,10 @@ from overread.simulator.phantoms import SHAPE, SPACING, TIME_POINTS, phantom
 
 def test_the_tumour_grows_and_its_mask_has_its_volume() -> None:
     scans = [phantom(0), phantom(TIME_POINTS - 1)]
-    for scan in scans:
+    # The slices are thick: the smaller the tumour, the coarser its mask.
+    for scan, tolerance in zip(scans, (0.15, 0.04), strict=True):
         counted = float(scan.truth.array.sum()) * scan.truth.voxel_volume / 1000
-        assert counted == pytest.approx(scan.millilitres, rel=0.08)
+        assert counted == pytest.approx(scan.millilitres, rel=tolerance)
         assert scan.image.array.shape == scan.truth.array.shape == SHAPE
         assert scan.image.spacing == pytest.approx(SPACING)
     assert scans[1].millilitres > 3 * scans[0].millilitres

@@ -161,7 +161,6 @@ def _context(portal: Portal, session: Session, case: Case, signed: Signed) -> di
         "stage": stage,
         "pipeline": portal.site.pipelines.get(case.exam.pipeline),
         "may_see_job": may(actor_of(signed), "job.see").yes,
-        "sources": shown.sources,
     }
 
 

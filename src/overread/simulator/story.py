@@ -131,7 +131,7 @@ def _real(case: RealCase, number: int) -> Scene:
         volume = float(reference.array.sum()) * reference.voxel_volume / 1000
         return Taken(tuple(write(made, folder)), uids, reference, volume)
 
-    return Scene(order, "a real brain MR with somebody's mask", Ending.RESULT, take)
+    return Scene(order, case.about, Ending.RESULT, take)
 
 
 def _lacks_a_slice() -> Scene:

@@ -132,15 +132,12 @@ class Shown:
         The revision that they are of.
     segmentation : Instance or None
         The object that is drawn over the images.
-    sources : frozenset of str
-        SOP Instance UIDs of the images that it was made from.
     """
 
     results: tuple[Result, ...] = ()
     job: Job | None = None
     exam: Exam | None = None
     segmentation: Instance | None = None
-    sources: frozenset[str] = frozenset()
 
 
 def _latest() -> ColumnElement[bool]:
@@ -232,8 +229,7 @@ def shown(session: Session, root_id: str) -> Shown:
     segmentation = None
     if with_object is not None and with_object.instance_id is not None:
         segmentation = session.get(Instance, with_object.instance_id)
-    sources = frozenset(str(uid) for uid in with_object.sources) if with_object else frozenset()
-    return Shown(results, job, exam, segmentation, sources)
+    return Shown(results, job, exam, segmentation)
 
 
 def steps(session: Session, job_id: str) -> list[StepRun]:

@@ -1,6 +1,6 @@
 """The one place where it is decided what an arriving object is, and what is done with it.
 
-The law is the table "What may arrive" of docs/receiver.md: a first copy, a repeat, a variant, a
+The law is the table "What may arrive, and what is done" of docs/receiver.md: a first copy, a
 conflict, one of ours coming back. A C-STORE, a STOW-RS and a job come through here.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, and_, bindparam, insert, or_, select, update
+from sqlalchemy import BindParameter, Select, and_, bindparam, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from overread.dicom.encoded import (
@@ -125,7 +125,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class _Standing:
-    """An instance's row, and what it was found to be."""
+    """What an object was found to be."""
 
     instance_id: int
     standing: str
@@ -143,9 +143,9 @@ class _Place:
 
 
 # Made once: the receiver runs them for every image.
-_ADD_INSTANCE = insert(Instance.__table__).returning(Instance.__table__.c.id)
-_ADD_ARRIVAL = insert(Arrival.__table__)
-_ADD_DELIVERY = insert(Delivery.__table__)
+_ADD_INSTANCE = insert(Instance).returning(Instance.id)
+_ADD_ARRIVAL = insert(Arrival)
+_ADD_DELIVERY = insert(Delivery)
 _COPIES = (
     select(Instance)
     .where(Instance.sop_instance_uid == bindparam("sop_instance_uid"))
@@ -153,9 +153,10 @@ _COPIES = (
 )
 
 
-def _others_of_study() -> Select[tuple[int]]:
+def _others_of_study() -> Select[int]:
     """Look for another patient at the edges of an index: a long study costs no more than one."""
-    patient_id, issuer = bindparam("patient_id"), bindparam("issuer")
+    patient_id: BindParameter[str] = bindparam("patient_id")
+    issuer: BindParameter[str] = bindparam("issuer")
     study = Instance.study_uid == bindparam("study_uid")
     same_id = and_(study, Instance.patient_id == patient_id)
     return (
@@ -413,12 +414,8 @@ def _same_patient(first: Instance, columns: dict[str, Any]) -> bool:
     other = (columns["patient_id"], columns["issuer"])
     if not are_one_patient([one, other]):
         return False
-    if first.patient_id:
-        return True
-    return (first.patient_name, first.patient_birth_date) == (
-        columns["patient_name"],
-        columns["patient_birth_date"],
-    )
+    words = (columns["patient_name"], columns["patient_birth_date"])
+    return bool(first.patient_id) or (first.patient_name, first.patient_birth_date) == words
 
 
 def _held(session: Session, columns: dict[str, Any], kept: _Standing) -> str:

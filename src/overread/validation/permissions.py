@@ -79,7 +79,6 @@ ACTIONS: dict[str, Action] = {
         Action("job.list", "list jobs", _STAFF),
         Action("job.see", "see a job and its log", _STAFF),
         Action("result.list", "list results", _ALL),
-        Action("user.manage", "manage users", frozenset({"admin"})),
     )
 }
 

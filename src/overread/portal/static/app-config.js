@@ -87,8 +87,8 @@ window.config = {
   ],
 };
 
-// Once the segmentation is drawn, go to the middle of its first region, so that the case opens on
-// the finding and not on the first slice that it touches.
+// Once the segmentation is drawn, let the image show through it, and go to the middle of its first
+// region, so that the case opens on the finding and not on the first slice that it touches.
 (() => {
   const until = Date.now() + 120000;
   // The viewport first holds the segmentation itself, and is made anew with the images under it.
@@ -106,6 +106,7 @@ window.config = {
       for (const { viewportId, segmentationId } of drawn(services)) {
         const { segments } = services.segmentationService.getSegmentation(segmentationId);
         const first = Number(Object.keys(segments)[0]);
+        services.segmentationService.setStyle({ type: "Labelmap" }, { fillAlpha: 0.2 });
         services.segmentationService.jumpToSegmentCenter(
           segmentationId, first, viewportId, undefined, false);
         return;

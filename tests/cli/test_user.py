@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from overread.cli.user import app
+from overread.errors import UsageError
+from overread.identity.local import Local
+from overread.site import load
+from overread.store.database import Database
+from overread.store.users import StoredAccounts, find_session
+
+PASSWORD = "a password of length"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    (tmp_path / "overread.yaml").write_text("site: {name: Test}\n")
+    (tmp_path / "password").write_text(f"{PASSWORD}\n")
+    return tmp_path
+
+
+def run(site: Path, *arguments: str, answers: str = "") -> str:
+    result = CliRunner().invoke(app, [*arguments, "--site", str(site)], input=answers)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def database(site: Path) -> Database:
+    return Database(load(site, {}).settings.database_url)
+
+
+def test_a_user_with_a_password_file_may_sign_in(site: Path) -> None:
+    said = run(site, "add", "egon", "--role", "engineer", "--password-file", f"{site}/password")
+    assert "egon may sign in as engineer" in said
+    signed = Local(StoredAccounts(database(site))).sign_in("egon", PASSWORD)
+    assert signed is not None
+    assert signed.role == "engineer"
+
+
+def test_the_password_is_asked_for_twice(site: Path) -> None:
+    run(site, "add", "rosa", answers=f"{PASSWORD}\n{PASSWORD}\n")
+    assert Local(StoredAccounts(database(site))).sign_in("rosa", PASSWORD) is not None
+
+
+def test_list_and_disable(site: Path) -> None:
+    assert "There are no users yet" in run(site, "list")
+    run(site, "add", "rosa", "--password-file", f"{site}/password")
+    run(site, "disable", "rosa")
+    (row,) = json.loads(run(site, "list", "--json"))
+    assert (row["name"], row["role"], row["disabled"]) == ("rosa", "reader", True)
+    assert "argon2" not in json.dumps(row)
+    assert Local(StoredAccounts(database(site))).sign_in("rosa", PASSWORD) is None
+
+
+def test_a_token_is_printed_once(site: Path) -> None:
+    run(site, "add", "rosa", "--password-file", f"{site}/password")
+    token = run(site, "token", "rosa", "--days", "1").strip()
+    with database(site).read() as session:
+        signed = find_session(session, datetime.now(UTC), token)
+    assert signed is not None
+    assert signed.account.name == "rosa"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["add", "rosa", "--role", "boss", "--password-file", "password"], "is no role"),
+        (["add", "rosa", "--password-file", "absent"], "expected a file with the password"),
+        (["add", "rosa", "--password-file", "short"], "expected at least 8"),
+        (["disable", "nobody"], "there is no user 'nobody'"),
+        (["token", "nobody"], "there is no user 'nobody'"),
+    ],
+)
+def test_what_is_wrong_is_said(site: Path, arguments: list[str], message: str) -> None:
+    (site / "short").write_text("1234567")
+    names = {"password", "absent", "short"}
+    told = [str(site / word) if word in names else word for word in arguments]
+    with pytest.raises(UsageError, match=message):
+        run(site, *told)
