@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from overread.cli import serve
 from overread.cli.main import app
@@ -58,6 +57,11 @@ class Tree:
             if "overread.cli.main" in words:  # a dead one has no words any more
                 found[words[words.index("overread.cli.main") + 1]] = int(pid)
         return found
+
+    def all_services(self) -> dict[str, int] | None:
+        """Return the services once all three run."""
+        found = self.services()
+        return found if len(found) == 3 else None
 
 
 @pytest.fixture
@@ -104,8 +108,9 @@ def test_from_the_scanner_to_the_result_and_what_the_commands_tell(
     shown = tree.json("job", "show", listed["id"][:8])
     assert [step["state"] for step in shown["steps"]] == ["done"] * 5
     assert "t1" in tree.command("job", "logs", listed["id"]).stdout
-    for words in (("job", "show", "nothing"), ("job", "retry", listed["id"]), ("why", "nobody")):
-        assert isinstance(tree.command(*words).exception, UsageError)
+    wrong = (["job", "show", "nothing"], ["job", "retry", listed["id"]], ["why", "nobody"])
+    for command in wrong:
+        assert isinstance(tree.command(*command).exception, UsageError)
 
     checks = {row["check"]: row for row in json.loads(tree.command("doctor", "--json").stdout)}
     assert checks["receiver"]["well"] and checks["worker"]["well"], checks
@@ -113,7 +118,7 @@ def test_from_the_scanner_to_the_result_and_what_the_commands_tell(
 
 
 def test_a_service_that_dies_is_started_again_and_sigterm_ends_all(tree: Tree) -> None:
-    first = wait(lambda: (found := tree.services()) and len(found) == 3 and found)
+    first = wait(tree.all_services)
     os.kill(first["worker"], signal.SIGKILL)
     wait(lambda: tree.services().get("worker", first["worker"]) != first["worker"])
     time.sleep(1)
@@ -127,8 +132,7 @@ def test_a_service_that_dies_is_started_again_and_sigterm_ends_all(tree: Tree) -
 
 
 def test_nothing_outlives_a_supervisor_that_was_killed(tree: Tree) -> None:
-    services = wait(lambda: (found := tree.services()) and len(found) == 3 and found)
-    time.sleep(4)  # until they have asked the kernel for it
+    wait(tree.all_services)
     services = tree.services()
     tree.process.kill()
     tree.process.wait()

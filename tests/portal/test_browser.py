@@ -104,13 +104,13 @@ def coloured(picture: Path) -> int:
 
     pixels = np.asarray(Image.open(picture).convert("RGB")).astype(int)
     red, green, blue = (pixels[..., channel] for channel in range(3))
-    return int(((red - green > 60) & (blue - green > 40) & (red > 120)).sum())
+    return int(((red - green > 20) & (blue - green > 15)).sum())
 
 
 def test_colour_is_the_segments_own() -> None:
     red, green, blue = COLOUR
-    assert red - green > 60
-    assert blue - green > 40
+    assert red - green > 150
+    assert blue - green > 120
 
 
 def test_the_link_opens_the_case_with_the_overlay_painted(

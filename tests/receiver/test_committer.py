@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,45 +41,52 @@ def names(database: Database) -> list[str]:
         return list(session.scalars(select(Lease.name).order_by(Lease.name)))
 
 
+class Many:
+    """Threads that each hand in a piece of work while the committer is busy."""
+
+    def __init__(self, database: Database, works: list[Callable[[Session], object]]) -> None:
+        self.committer = Committer(database)
+        go_on, busy = threading.Event(), threading.Event()
+
+        def wait(_session: Session) -> None:
+            busy.set()
+            go_on.wait(10)
+
+        with ThreadPoolExecutor(len(works) + 1) as pool:
+            first = pool.submit(self.committer.run, wait)
+            assert busy.wait(10)
+            self.outcomes = [pool.submit(self.committer.run, work) for work in works]
+            ends = time.monotonic() + 10
+            while len(self.committer._items) < len(works) and time.monotonic() < ends:
+                time.sleep(0.01)
+            go_on.set()
+            first.result(10)
+
+
 def test_what_is_done_is_committed(database: Database) -> None:
-    committer = Committer(database)
-    outcome = committer.submit(add("a"))
-    assert outcome.result(10) == "a"
+    assert Committer(database).run(add("a")) == "a"
     assert names(database) == ["a"]
-    committer.close()
 
 
 def test_what_waits_shares_one_transaction(database: Database) -> None:
     commits: list[int] = []
     event.listen(database.engine, "commit", lambda _connection: commits.append(1))
-    committer = Committer(database)
-    go_on = threading.Event()
-    first = committer.submit(lambda _session: go_on.wait(10))
-    rest = [committer.submit(add(f"{n:02}")) for n in range(20)]
-    go_on.set()
-    assert first.result(10)
-    assert [outcome.result(10) for outcome in rest] == [f"{n:02}" for n in range(20)]
-    committer.close()
-    assert len(commits) <= 2  # the first may have waited for the rest
+    many = Many(database, [add(f"{n:02}") for n in range(20)])
+    assert [outcome.result() for outcome in many.outcomes] == [f"{n:02}" for n in range(20)]
+    assert len(commits) == 2
     assert len(names(database)) == 20
 
 
 def test_one_that_fails_spoils_only_itself(database: Database) -> None:
-    committer = Committer(database)
-    go_on = threading.Event()
-    committer.submit(lambda _session: go_on.wait(10))
-    rest = [committer.submit(add(name)) for name in ("a", "b", "a", "c")]
-    go_on.set()
-    committer.close()
-    assert [outcome.exception(10) is None for outcome in rest] == [True, True, False, True]
-    with pytest.raises(IntegrityError):
-        rest[2].result()
+    many = Many(database, [add("a"), add("b"), add("a"), add("c")])
+    errors = [outcome.exception() for outcome in many.outcomes]
+    assert [type(error) for error in errors].count(IntegrityError) == 1
+    assert errors[1] is errors[3] is None
     assert names(database) == ["a", "b", "c"]
 
 
-def test_closing_commits_what_was_handed_in(database: Database) -> None:
+def test_one_alone_that_fails_gets_its_error(database: Database) -> None:
     committer = Committer(database)
-    for n in range(100):
-        committer.submit(add(f"{n:03}"))
-    committer.close()
-    assert len(names(database)) == 100
+    with pytest.raises(ZeroDivisionError):
+        committer.run(lambda _session: 1 // 0)
+    assert committer.run(add("a")) == "a"

@@ -37,7 +37,6 @@ def receive(world: World, writer: str, count: int) -> str:
             memoryview(file)[file_meta(file)[1] :],
         )
         assert storage.store(received, Peer(ORIGIN, association, "")).status == 0
-    storage.close()
     return association
 
 

@@ -67,14 +67,12 @@ def test_a_write_that_fails_leaves_nothing(archive: Archive) -> None:
 def test_a_sync_that_fails_leaves_nothing(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pending = archive.begin("one", b"x")
-
     def fail(_file: int) -> None:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="Input/output"):
-        pending.sync()
+        archive.put("one", b"x")
     assert not archive.path("one").exists()
 
 

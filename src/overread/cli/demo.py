@@ -309,8 +309,8 @@ def _summary(
 
 
 def _stay(hospital: Hospital) -> None:
-    console.print("It stays up until Ctrl-C.")
     try:
+        console.print("It stays up until Ctrl-C.")
         while True:
             hospital.check()
             time.sleep(_LOOK_EVERY)

@@ -84,16 +84,16 @@ class Janitor:
 
     def _end_stranded(self, now: datetime) -> None:
         with self.database.read() as session:
-            running = session.execute(
-                select(Job.id, Job.attempt).where(Job.state == JobState.RUNNING)
+            open_jobs = session.execute(
+                select(Job.id, Job.attempt).where(Job.state.not_in(ENDED))
             ).all()
-        for job_id, attempt in running:
+        for job_id, attempt in open_jobs:
             if self.workflows.state(workflow_id(job_id, attempt)) != "ended":
                 continue
             with self.database.write() as session:
                 # A job ends before its workflow does; so one that runs on has lost it.
                 job = session.get_one(Job, job_id)
-                if job.state == JobState.RUNNING and job.attempt == attempt:
+                if job.state not in ENDED and job.attempt == attempt:
                     job.state, job.ended_at = JobState.FAILED, now
                     job.reason = "a defect of ours: its workflow ended without a word; see the log"
 

@@ -95,7 +95,7 @@ class Jobs:
 
     def queue(self) -> Queue:
         """Return the queue that jobs wait in."""
-        return Queue(self.site.settings.engine.concurrency, poll=0.1)
+        return Queue(self.site.settings.engine.concurrency, poll=0.05)
 
     def enqueue(self, ticket: Ticket) -> None:
         """Put a job into the queue; once for each attempt, however often asked."""
@@ -192,8 +192,10 @@ class Jobs:
         Cancelled
             A person has cancelled it.
         Interrupted
-            Another worker has it, or it is another attempt's.
+            Another worker has it, or it is another attempt's, or this worker stops.
         """
+        if self.stopping.is_set():  # what goes wrong now, as children are killed, is no failure
+            raise Interrupted
         job = session.get_one(Job, job_id, populate_existing=True, with_for_update=True)
         if job.state == JobState.CANCELLED:
             raise Cancelled

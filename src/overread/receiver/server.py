@@ -105,7 +105,7 @@ class Receiver:
         log.info("receiver listens", port=self.port, receiver=self._name)
 
     def close(self) -> None:
-        """Stop accepting, let associations end for a moment, cut what is left, commit, close."""
+        """Stop accepting, let associations end for a moment, cut what is left, close."""
         self._stop.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._accepting.join()
@@ -119,7 +119,6 @@ class Receiver:
             wire.cut()
         for thread, _ in left:
             thread.join()
-        self._storage.close()
         self._presence.end()
         self._database.close()
         log.info("receiver stopped", receiver=self._name)

@@ -99,10 +99,6 @@ class Storage:
         self._committer = Committer(database)
         self._pipelines = frozenset(p.ae_title for p in site.pipelines.values())
 
-    def close(self) -> None:
-        """Commit what is left."""
-        self._committer.close()
-
     def opened(self, origin: Origin) -> str:
         """Record that an association was accepted; return its id."""
         association = {
@@ -113,24 +109,24 @@ class Storage:
             "opened_at": utc_now(),
             "receiver": self._writer,
         }
-        self._committer.submit(
+        self._committer.run(
             lambda session: session.execute(insert(Association).values(association))
-        ).result()
+        )
         return str(association["id"])
 
     def closed(self, association_id: str, ended: str) -> None:
         """Record how it ended."""
         end = {"closed_at": utc_now(), "ended": ended}
-        self._committer.submit(
+        self._committer.run(
             lambda session: session.execute(
                 update(Association).where(Association.id == association_id).values(end)
             )
-        ).result()
+        )
 
     def turned_away(self, origin: Origin, words: str) -> None:
         """Count an association that was not accepted, or an object that was not taken."""
         at = utc_now()
-        self._committer.submit(lambda session: turn_away(session, origin, words, at)).result()
+        self._committer.run(lambda session: turn_away(session, origin, words, at))
 
     def store(self, received: Received, peer: Peer) -> Answer:
         """Keep one object; the answer is Success only once it is durably kept."""
@@ -157,29 +153,27 @@ class Storage:
         digest = hashlib.sha256(encoded.data).hexdigest()
         incoming = Incoming(encoded, digest, key, peer.issuer)
         decisions = decide(self._site.routes, encoded.header, peer.origin)
-        commit = self._committer.submit(
-            lambda session: keep(
-                session,
-                self._archive,
-                incoming,
-                at=at,
-                origin=peer.origin,
-                association_id=peer.association_id,
-                decisions=decisions,
-                pipelines=self._pipelines,
-            )
-        )
         try:
-            pending.sync()
-        except OSError:
-            kept = commit.result()
-            if not kept.repeat:
-                self._committer.submit(lambda session: withdraw(session, kept.instance_id)).result()
+            kept = self._committer.run(
+                lambda session: keep(
+                    session,
+                    self._archive,
+                    incoming,
+                    at=at,
+                    origin=peer.origin,
+                    association_id=peer.association_id,
+                    decisions=decisions,
+                    pipelines=self._pipelines,
+                )
+            )
+        except (OSError, SQLAlchemyError):
+            self._forget(key)
             raise
         try:
-            kept = commit.result()
-        except SQLAlchemyError:
-            self._forget(key)
+            pending.wait()
+        except OSError:
+            if not kept.repeat:
+                self._committer.run(lambda session: withdraw(session, kept.instance_id))
             raise
         if kept.repeat:
             # The first copy may have come by another association a moment ago.
@@ -195,7 +189,7 @@ class Storage:
     def _quarantine(self, refusal: Answer, received: Received, peer: Peer, at: datetime) -> None:
         key = new_key("quarantine", at, writer=self._writer)
         pending = self._archive.begin(key, received.file())
-        commit = self._committer.submit(
+        row = self._committer.run(
             lambda session: quarantine(
                 session,
                 at=at,
@@ -207,8 +201,8 @@ class Storage:
                 affected_sop_instance_uid=received.sop_instance,
             )
         )
-        pending.sync()
-        log.warning("quarantined", quarantine=commit.result(), status=f"{refusal.status:#06x}")
+        pending.wait()
+        log.warning("quarantined", quarantine=row, status=f"{refusal.status:#06x}")
 
 
 def _read(received: Received) -> Encoded | Answer:

@@ -42,7 +42,7 @@ _IMAGES = {
 _CASES = {
     "brain1": "a real brain MR: a tumour that enhances",
     # Its mask's median is 14 % above what surrounds it (36 % in brain1).
-    "brain2": "a real brain MR: a lesion that hardly enhances, unlike what the model was trained on",
+    "brain2": "a real brain MR: a lesion that hardly enhances, unlike the training data",
 }
 _PATIENCE = 300
 """Seconds that pip may take."""

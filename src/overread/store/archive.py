@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,8 +17,8 @@ from overread.store.tables import new_id
 
 _KEY = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
-_FOLDER_SYNCS = 8
-"""Folders that are synced at once in one process."""
+_AT_ONCE = 32
+"""Syncs that one process has going on at the same time."""
 
 Buffer = bytes | bytearray | memoryview
 
@@ -43,23 +43,22 @@ def new_key(kind: str, at: datetime, *, writer: str = "", suffix: str = ".dcm") 
 class Pending:
     """An object that is written, and on its way to the disk.
 
+    File and folder entry are synced at the same time: the journal of the file system is then
+    written once for both, and for what else its caller syncs meanwhile.
+
     Parameters
     ----------
-    file : int
-        Descriptor, open for writing.
     path : Path
-        Its file.
-    folder : Future
-        The sync of its folder entry, which goes on at the same time: the journal of the file
-        system then writes once for both.
+        The object's file.
+    syncs : sequence of Future
+        What goes on.
     """
 
-    def __init__(self, file: int, path: Path, folder: Future[None]) -> None:
-        self._file = file
+    def __init__(self, path: Path, syncs: Sequence[Future[None]]) -> None:
         self._path = path
-        self._folder = folder
+        self._syncs = syncs
 
-    def sync(self) -> None:
+    def wait(self) -> None:
         """Wait until the object and its folder entry are on disk.
 
         Raises
@@ -67,15 +66,10 @@ class Pending:
         OSError
             They cannot be; the object is removed.
         """
-        try:
-            try:
-                os.fsync(self._file)
-            finally:
-                os.close(self._file)
-                self._folder.result()
-        except BaseException:
+        errors = [error for error in (sync.exception() for sync in self._syncs) if error]
+        if errors:
             self._path.unlink(missing_ok=True)
-            raise
+            raise errors[0]
 
 
 class Archive:
@@ -90,7 +84,7 @@ class Archive:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folders = ThreadPoolExecutor(_FOLDER_SYNCS, "archive-folders")
+        self._syncs = ThreadPoolExecutor(_AT_ONCE, "archive-sync")
 
     def path(self, key: str) -> Path:
         """Return the file of a key, whether or not it exists.
@@ -122,10 +116,10 @@ class Archive:
         OSError
             It could not be written; nothing is left behind.
         """
-        self.begin(key, data).sync()
+        self.begin(key, data).wait()
 
     def begin(self, key: str, data: Buffer | Iterable[Buffer]) -> Pending:
-        """Write an object that is not on disk before its `Pending.sync` returns.
+        """Write an object that is not on disk before its `Pending.wait` returns.
 
         Between the two a caller can do what also takes the disk's time, such as a commit. It is
         `put` otherwise.
@@ -143,7 +137,7 @@ class Archive:
             os.close(file)
             path.unlink(missing_ok=True)
             raise
-        return Pending(file, path, self._folders.submit(_sync_folder, path.parent))
+        return self._sync(file, path)
 
     def sync(self, key: str) -> None:
         """Wait until an object that is written is on disk.
@@ -154,8 +148,7 @@ class Archive:
             It is not there, or the disk fails.
         """
         path = self.path(key)
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        Pending(file, path, self._folders.submit(_sync_folder, path.parent)).sync()
+        self._sync(os.open(path, os.O_RDONLY | os.O_CLOEXEC), path).wait()
 
     def remove(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
@@ -174,6 +167,13 @@ class Archive:
         """Bytes free on the archive's disk."""
         return shutil.disk_usage(self.root).free
 
+    def _sync(self, file: int, path: Path) -> Pending:
+        syncs = (
+            self._syncs.submit(_sync_and_close, file),
+            self._syncs.submit(_sync_folder, path.parent),
+        )
+        return Pending(path, syncs)
+
     def _make_folder(self, folder: Path) -> None:
         """Make a folder and sync the entry of each one that is new."""
         if folder.is_dir():
@@ -184,7 +184,10 @@ class Archive:
 
 
 def _sync_folder(folder: Path) -> None:
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync_and_close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+
+
+def _sync_and_close(file: int) -> None:
     try:
         os.fsync(file)
     finally:

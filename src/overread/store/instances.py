@@ -1,7 +1,8 @@
 """The one place where it is decided what an arriving object is, and what is done with it.
 
-The law is the table "What may arrive, and what is done" of docs/receiver.md: a first copy, a
-conflict, one of ours coming back. A C-STORE, a STOW-RS and a job come through here.
+The law is the table "What may arrive, and what is done" of docs/receiver.md: a first copy,
+a repeat, a variant, a conflict, one of ours coming back. A C-STORE, a STOW-RS and a job come
+through here.
 """
 
 from __future__ import annotations
@@ -146,10 +147,8 @@ class _Place:
 _ADD_INSTANCE = insert(Instance).returning(Instance.id)
 _ADD_ARRIVAL = insert(Arrival)
 _ADD_DELIVERY = insert(Delivery)
-_COPIES = (
-    select(Instance)
-    .where(Instance.sop_instance_uid == bindparam("sop_instance_uid"))
-    .order_by(Instance.id)
+_ANY_COPY = (
+    select(Instance.id).where(Instance.sop_instance_uid == bindparam("sop_instance_uid")).limit(1)
 )
 
 
@@ -222,7 +221,7 @@ def keep(
     session : Session
         A writing session.
     archive : Archive
-        Holds the file of ``incoming``, synced, and those of earlier copies.
+        Holds the file of ``incoming`` and those of earlier copies.
     at : datetime
         When it came.
     origin : Origin
@@ -381,7 +380,11 @@ def are_one_patient(patients: Sequence[tuple[str, str]]) -> bool:
 
 def _copies(session: Session, sop_instance_uid: str) -> Sequence[Instance]:
     """Every copy of an object, oldest first."""
-    return session.scalars(_COPIES, {"sop_instance_uid": sop_instance_uid}).all()
+    uid = {"sop_instance_uid": sop_instance_uid}
+    if session.connection().execute(_ANY_COPY, uid).first() is None:
+        return ()
+    same_uid = Instance.sop_instance_uid == sop_instance_uid
+    return session.scalars(select(Instance).where(same_uid).order_by(Instance.id)).all()
 
 
 def _same_bytes(copy: Instance, columns: dict[str, Any]) -> bool:
@@ -436,10 +439,9 @@ def _held(session: Session, columns: dict[str, Any], kept: _Standing) -> str:
 
 
 def _new_or_repeat(session: Session, kept: _Standing, place: _Place) -> str:
-    before = select(Arrival.id).where(
-        Arrival.instance_id == kept.instance_id, Arrival.ae_title == place.ae_title
-    )
-    return "repeat" if session.execute(before.limit(1)).first() else "new"
+    here = {"instance_id": kept.instance_id, "ae_title": place.ae_title}
+    before = select(Arrival.id).filter_by(**here).limit(1)
+    return "repeat" if session.execute(before).first() else "new"
 
 
 def _arrive(  # noqa: PLR0917 - one row, in the order of its columns
@@ -471,14 +473,9 @@ def _deliver(
 
     Otherwise two routers that send to each other, one of which changes tags, would never stop.
     """
-    there = (
-        select(Delivery.id)
-        .join(Instance, Instance.id == Delivery.instance_id)
-        .where(
-            Delivery.destination == decision.ae_title,
-            Instance.sop_instance_uid == sop_instance_uid,
-        )
-    )
+    to_it = Delivery.destination == decision.ae_title
+    this_object = Instance.sop_instance_uid == sop_instance_uid
+    there = select(Delivery.id).join(Instance).where(to_it, this_object)
     if kept.standing == "conflict":
         there = there.where(Delivery.instance_id == kept.instance_id)
     if session.execute(there.limit(1)).first():

@@ -87,34 +87,56 @@ window.config = {
   ],
 };
 
+// While it puts the images under the segmentation, OHIF makes the viewport anew, and what the old one
+// still waits for fails. Nothing is lost by that, so its alarm is not shown.
+for (const kind of ["error", "unhandledrejection"]) {
+  window.addEventListener(kind, (event) => {
+    const message = String((event.reason ?? event.error)?.message ?? event.message);
+    if (!message.includes("viewport has been destroyed and is no longer usable")) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  });
+}
+
 // Once the segmentation is drawn, let the image show through it, and go to the middle of its first
 // region, so that the case opens on the finding and not on the first slice that it touches.
+//
+// The viewport first holds the segmentation itself and is then made anew with the images under it;
+// touching one that goes away is an error. So this waits until it has stayed the same for a while.
 (() => {
+  const steady = 4;
+  const pause = 200;
   const until = Date.now() + 120000;
-  // The viewport first holds the segmentation itself, and is made anew with the images under it.
-  const drawn = ({ segmentationService, viewportGridService, displaySetService }) =>
-    [...viewportGridService.getState().viewports.values()]
-      .filter(({ displaySetInstanceUIDs: [first] }) =>
-        displaySetService.getDisplaySetByUID(first).Modality !== "SEG")
-      .flatMap(({ viewportId }) =>
-        segmentationService
-          .getSegmentationRepresentations(viewportId)
-          .map(({ segmentationId }) => ({ viewportId, segmentationId })));
+  let before = null;
+  let same = 0;
+
+  const drawn = ({ segmentationService, viewportGridService }) =>
+    [...viewportGridService.getState().viewports.keys()].flatMap((viewportId) =>
+      segmentationService
+        .getSegmentationRepresentations(viewportId)
+        .map(({ segmentationId }) => ({ viewportId, segmentationId })),
+    )[0];
+
+  const show = ({ segmentationService }, { viewportId, segmentationId }) => {
+    const { segments } = segmentationService.getSegmentation(segmentationId);
+    const first = Number(Object.keys(segments)[0]);
+    segmentationService.setStyle({ type: "Labelmap" }, { fillAlpha: 0.2 });
+    segmentationService.jumpToSegmentCenter(segmentationId, first, viewportId, undefined, false);
+  };
+
   const look = () => {
     try {
       const services = window.services;
-      for (const { viewportId, segmentationId } of drawn(services)) {
-        const { segments } = services.segmentationService.getSegmentation(segmentationId);
-        const first = Number(Object.keys(segments)[0]);
-        services.segmentationService.setStyle({ type: "Labelmap" }, { fillAlpha: 0.2 });
-        services.segmentationService.jumpToSegmentCenter(
-          segmentationId, first, viewportId, undefined, false);
-        return;
-      }
+      const target = drawn(services);
+      const viewport =
+        target && services.cornerstoneViewportService.getCornerstoneViewport(target.viewportId);
+      same = viewport && viewport === before && !viewport.isDisabled ? same + 1 : 0;
+      before = viewport;
+      if (same >= steady) return show(services, target);
     } catch {
-      // The viewer's services are not all there yet.
+      same = 0; // The viewer's services are not all there yet.
     }
-    if (Date.now() < until) setTimeout(look, 200);
+    if (Date.now() < until) setTimeout(look, pause);
   };
-  setTimeout(look, 200);
+  look();
 })();
