@@ -4,6 +4,9 @@ The same CT slices are sent by DCMTK's storescu over one association to each rec
 again, interleaved, so that what else the machine does meets all of them. Each begins with an empty
 store. Timed is storescu from start to end, the association's opening and release included.
 
+On a machine whose cores other work has taken, each image waits for the scheduler and not for the
+receiver: ``chrt -r 5 python -m bench.ingest`` runs all of them ahead of that, and the page says so.
+
 ``python -m bench.ingest [--slices N] [--rounds N]``
 """
 
@@ -173,6 +176,13 @@ def wait_for(port: int, receiver: subprocess.Popen[bytes]) -> None:
     raise RuntimeError("the receiver did not start")
 
 
+def scheduled() -> str:
+    """Say it where sender and receivers ran before all other work, as under ``chrt -r 5``."""
+    if os.sched_getscheduler(0) == os.SCHED_OTHER:
+        return ""
+    return "; sender and receivers ran with real-time priority, ahead of that other work"
+
+
 def report(runs: dict[str, list[Run]], slices: int, size: int) -> str:
     """Say it as a page."""
     speeds = {name: [size / 1e6 / run.seconds for run in one] for name, one in runs.items()}
@@ -181,7 +191,7 @@ def report(runs: dict[str, list[Run]], slices: int, size: int) -> str:
         "# Ingest",
         "",
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, Python {platform.python_version()}, "
-        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end.",
+        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end{scheduled()}.",
         "",
         f"{slices} CT slices, {size / 1e6:.0f} MB in all, sent by `storescu` over one association "
         "with `TCP_NODELAY=1` on both sides, to an empty store, timed from its start to its end; "

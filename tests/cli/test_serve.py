@@ -18,22 +18,33 @@ from typer.testing import CliRunner, Result
 from overread.cli import serve
 from overread.cli.main import app
 from overread.errors import UsageError
-from tests.engine.world import OVERREAD, World, exam_images, wait
+from overread.store.tables import Instance, Job
+from overread.store.tables import Result as StoredResult
+from tests.engine.world import (
+    OVERREAD,
+    World,
+    exam_images,
+    pipeline,
+    slow_steps,
+    wait,
+)
 
 
 class Tree:
     """A site that ``overread serve`` serves."""
 
     def __init__(self, world: World, port: int) -> None:
+        world.pipelines = [pipeline(slow_steps(1.0))]
         self.world = world
         self.port = port
         world.settings["dicom"] = {"port": port}
         world.settings["portal"] = {"port": port + 1}
         world.build()
-        self.process = self._start()
+        self.start()
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
+    def start(self) -> None:
+        """Start ``overread serve``."""
+        self.process = subprocess.Popen(
             [*OVERREAD, "serve", "--site", str(self.world.root)],
             env={**os.environ, "OVERREAD_ALLOW_ROOT": "1"},
         )
@@ -81,15 +92,41 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.skipif(shutil.which("storescu") is None, reason="DCMTK is not installed")
+def send(tree: Tree, folder: Path) -> None:
+    """Send an exam with DCMTK's storescu, as soon as the receiver listens."""
+    for number, image in enumerate(exam_images()):
+        image.save_as(folder / f"{number}.dcm", enforce_file_format=True)
+    command = ["storescu", "-aet", "SCANNER", "-aec", "BRIGHT", "127.0.0.1", str(tree.port)]
+    files = [str(file) for file in folder.glob("*.dcm")]
+    wait(lambda: subprocess.run([*command, *files], check=False).returncode == 0)
+
+
+needs_storescu = pytest.mark.skipif(
+    shutil.which("storescu") is None, reason="DCMTK's storescu is not installed"
+)
+
+
+@needs_storescu
+def test_everything_is_killed_in_a_step_and_goes_on(tree: Tree, tmp_path: Path) -> None:
+    send(tree, tmp_path)
+    job = tree.world.wait_for_step("slow")
+    for pid in (tree.process.pid, *tree.services().values()):
+        os.kill(pid, signal.SIGKILL)
+    tree.process.wait()
+    tree.start()
+    job = tree.world.wait_for_job("done", "failed")
+    assert job.state == "done", job.reason
+    steps = tree.world.steps(job)
+    assert (steps["t1"].runs, steps["volume"].runs, steps["slow"].runs) == (1, 1, 2)
+    assert tree.world.count(StoredResult) == 2 and tree.world.count(Job) == 1
+    assert tree.world.count(Instance) == 7  # six that were acknowledged, and the segmentation
+
+
+@needs_storescu
 def test_from_the_scanner_to_the_result_and_what_the_commands_tell(
     tree: Tree, tmp_path: Path
 ) -> None:
-    for number, image in enumerate(exam_images()):
-        image.save_as(tmp_path / f"{number}.dcm", enforce_file_format=True)
-    send = ["storescu", "-aet", "SCANNER", "-aec", "BRIGHT", "127.0.0.1", str(tree.port)]
-    files = [str(file) for file in tmp_path.glob("*.dcm")]
-    wait(lambda: subprocess.run([*send, *files], check=False).returncode == 0)
+    send(tree, tmp_path)
     job = tree.world.wait_for_job("done", "failed")
     assert job.state == "done", job.reason
 
@@ -106,7 +143,7 @@ def test_from_the_scanner_to_the_result_and_what_the_commands_tell(
     assert (exam["accession"], exam["state"], exam["instances"]) == ("A1", "closed", 6)
     [listed] = tree.json("job", "list", "--state", "done")
     shown = tree.json("job", "show", listed["id"][:8])
-    assert [step["state"] for step in shown["steps"]] == ["done"] * 5
+    assert [step["state"] for step in shown["steps"]] == ["done"] * 6
     assert "t1" in tree.command("job", "logs", listed["id"]).stdout
     wrong = (["job", "show", "nothing"], ["job", "retry", listed["id"]], ["why", "nobody"])
     for command in wrong:

@@ -46,7 +46,7 @@ def probe(volume: Volume, account: Account, *, do: str, path: str = "", port: in
     elif do == "sleep":
         time.sleep(60)
     elif do == "memory":
-        blocks = [np.ones(10**8, dtype=np.uint8) for _ in range(40)]
+        blocks = [np.empty(10**8, dtype=np.uint8) for _ in range(40)]
     elif do == "die":
         os.kill(os.getpid(), 11)
     elif do == "exit":

@@ -7,7 +7,7 @@ opaque text; none of them is derived from a patient.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 from uuid import uuid4
 
 from sqlalchemy import (
@@ -29,7 +29,11 @@ class UTCDateTime(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_bind_param(
+        self,
+        value: datetime | None,
+        dialect: Dialect,  # noqa: ARG002  (the library's signature)
+    ) -> datetime | None:
         """Convert to UTC."""
         if value is None:
             return None
@@ -37,7 +41,11 @@ class UTCDateTime(TypeDecorator[datetime]):
             raise ValueError(f"{value!r} has no time zone; our own events are UTC and aware")
         return value.astimezone(UTC)
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_result_value(
+        self,
+        value: datetime | None,
+        dialect: Dialect,  # noqa: ARG002  (the library's signature)
+    ) -> datetime | None:
         """Mark as UTC what the database gives back."""
         if value is None:
             return None
@@ -60,7 +68,11 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {datetime: UTCDateTime, dict[str, Any]: JSON, list[Any]: JSON}
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        datetime: UTCDateTime,
+        dict[str, Any]: JSON,
+        list[Any]: JSON,
+    }
 
 
 class Association(Base):
