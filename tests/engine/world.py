@@ -223,7 +223,7 @@ class World:
         with self.database.read() as session:
             return int(session.scalar(select(func.count()).select_from(table)) or 0)
 
-    def wait_for_job(self, *states: str, seconds: float = 30.0) -> Job:
+    def wait_for_job(self, *states: str, seconds: float = 90.0) -> Job:
         """Wait until the newest job is in one of these states."""
 
         def there() -> Job | None:
@@ -232,7 +232,7 @@ class World:
 
         return wait(there, seconds)
 
-    def wait_for_step(self, name: str, state: str = "running", seconds: float = 30.0) -> Job:
+    def wait_for_step(self, name: str, state: str = "running", seconds: float = 90.0) -> Job:
         """Wait until the newest job has a step in that state."""
 
         def there() -> Job | None:
@@ -243,7 +243,7 @@ class World:
         return wait(there, seconds)
 
 
-def wait(look: Callable[[], T | None], seconds: float = 30.0) -> T:
+def wait(look: Callable[[], T | None], seconds: float = 90.0) -> T:
     """Wait until something is true, and return it."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
