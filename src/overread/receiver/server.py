@@ -10,7 +10,9 @@ import os
 import socket
 import threading
 import time
+import traceback
 import warnings
+from pathlib import Path
 from uuid import uuid4
 
 import pydicom.config
@@ -153,8 +155,11 @@ class Receiver:
         )
         try:
             acceptor.serve()
-        except Exception as error:
-            log.error("association failed", error=type(error).__name__, exc_info=True)
+        except Exception as error:  # noqa: BLE001 - the edge of a thread: recorded in the log
+            # Where, and not what it says: that may quote what a patient's image holds.
+            frames = traceback.extract_tb(error.__traceback__)
+            where = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[-4:]]
+            log.error("association failed", error=type(error).__name__, where=where)
         finally:
             with self._wires_lock:
                 del self._wires[thread]

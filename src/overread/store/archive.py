@@ -133,7 +133,7 @@ class Archive:
                 rest = memoryview(part)
                 while rest:
                     rest = rest[os.write(file, rest) :]
-        except BaseException:
+        except BaseException:  # raised again
             os.close(file)
             path.unlink(missing_ok=True)
             raise
