@@ -6,7 +6,9 @@ carries. Pixels are decoded here only by `same_pixels`.
 
 from __future__ import annotations
 
+import logging
 import struct
+import warnings
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom import Dataset, dcmread
+from pydicom import Dataset, config, dcmread
 from pydicom.charset import convert_encodings, default_encoding
 from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import FileMetaDataset
@@ -388,3 +390,13 @@ def _reencoded(header: Dataset, keyword: str) -> bytes:
     except _UNREADABLE as error:
         return f"unreadable: {error}".encode()
     return buffer.getvalue()
+
+
+def keep_values_out_of_logs() -> None:
+    """Make this process say nothing of values that are not as the Standard has them.
+
+    pydicom's warnings quote them, and what they quote may be a patient's.
+    """
+    config.settings.reading_validation_mode = config.IGNORE
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module="pydicom")

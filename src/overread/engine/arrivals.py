@@ -92,7 +92,7 @@ class Gatherer:
         if not new and not due:
             return []
         if new:
-            self._settle()
+            self.settle()
         with self.database.write() as session:
             if not hold(session, "gather", self.worker, now):
                 return []
@@ -105,14 +105,11 @@ class Gatherer:
     def _new(self) -> tuple[ColumnElement[bool], ...]:
         return (Arrival.ae_title.in_(self._ae_titles), Arrival.disposition == "new")
 
-    def _settle(self) -> None:
+    def settle(self, _now: datetime | None = None) -> None:
         """Compare second copies that nobody has compared yet; it decodes, so before any lock."""
         with self.database.read() as session:
             unsettled = session.scalars(
-                select(Instance.id)
-                .join(Arrival, Arrival.instance_id == Instance.id)
-                .where(*self._new(), Instance.standing == "unsettled")
-                .distinct()
+                select(Instance.id).where(Instance.standing == "unsettled")
             ).all()
         for instance_id in unsettled:
             instances.settle(self.database, self.archive, instance_id)

@@ -246,7 +246,7 @@ class Child:
                     if not data:
                         raise StepFailed(self._obituary())
                     self._pending += data
-        except BaseException:
+        except BaseException:  # raised again
             self.stop()
             raise
         line, self._pending = self._pending.split(b"\n", 1)

@@ -15,6 +15,7 @@ from threading import Event
 
 import structlog
 
+from overread.dicom.encoded import keep_values_out_of_logs
 from overread.engine.arrivals import Gatherer
 from overread.engine.deliveries import Deliveries
 from overread.engine.janitor import Janitor
@@ -86,6 +87,7 @@ def serve(site: SiteFolder, stop: Event, *, name: str = "") -> None:
     UsageError
         A worker of that name runs on this machine already, or bubblewrap does not work here.
     """
+    keep_values_out_of_logs()
     name = name or socket.gethostname()
     for folder in (site.settings.data, work_folder(site), operator_folder(site)):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -132,6 +134,7 @@ def _work(site: SiteFolder, stop: Event, name: str, limits: Box) -> None:
 
     tasks = [
         _Task("gather", _TICK, gather),
+        _Task("settle", 1.0, gatherer.settle),
         _Task("deliver", 0.1, deliveries.tick),
         _Task("enqueue", 1.0, sweep),
         _Task("sign of life", 5.0, janitor.beat),

@@ -7,6 +7,7 @@ import threading
 
 import uvicorn
 
+from overread.dicom.encoded import keep_values_out_of_logs
 from overread.errors import UsageError
 from overread.portal.app import build
 from overread.site import SiteFolder
@@ -30,6 +31,7 @@ def serve(site: SiteFolder, stop: threading.Event | None = None) -> None:
     UsageError
         It cannot listen there: the port is taken, say.
     """
+    keep_values_out_of_logs()
     portal = site.settings.portal
     listener = _listen(portal.host, portal.port)
     config = uvicorn.Config(

@@ -5,19 +5,17 @@ Several receiver processes share the port (SO_REUSEPORT); the kernel spreads con
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import threading
 import time
 import traceback
-import warnings
 from pathlib import Path
 from uuid import uuid4
 
-import pydicom.config
 import structlog
 
+from overread.dicom.encoded import keep_values_out_of_logs
 from overread.errors import Unavailable
 from overread.receiver.association import Acceptor
 from overread.receiver.recovery import Presence, recover
@@ -53,10 +51,7 @@ def serve(site: SiteFolder, stop: threading.Event) -> None:
         The port cannot be bound.
     """
     os.umask(0o077)
-    # Its warnings quote values that are not as the Standard has them: patient data, in a log.
-    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", module="pydicom")
+    keep_values_out_of_logs()
     receiver = Receiver(site)
     receiver.start()
     stop.wait()

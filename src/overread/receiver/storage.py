@@ -21,7 +21,7 @@ from overread.dicom.study import Origin
 from overread.receiver import status
 from overread.receiver.committer import Committer
 from overread.receiver.status import TAKEN, Answer
-from overread.routing.rules import decide
+from overread.routing.rules import Decision, decide
 from overread.site import SiteFolder
 from overread.store.archive import Archive, new_key
 from overread.store.database import Database
@@ -98,6 +98,11 @@ class Storage:
         self._writer = writer
         self._committer = Committer(database)
         self._pipelines = frozenset(p.ae_title for p in site.pipelines.values())
+        self._known_as = {
+            called: name
+            for name, destination in site.settings.destinations.items()
+            if (called := destination.with_.get("called"))
+        }
 
     def opened(self, origin: Origin) -> str:
         """Record that an association was accepted; return its id."""
@@ -152,7 +157,7 @@ class Storage:
         pending = self._archive.begin(key, received.file())
         digest = hashlib.sha256(encoded.data).hexdigest()
         incoming = Incoming(encoded, digest, key, peer.issuer)
-        decisions = decide(self._site.routes, encoded.header, peer.origin)
+        decisions = self._decide(encoded, peer.origin)
         try:
             kept = self._committer.run(
                 lambda session: keep(
@@ -179,6 +184,13 @@ class Storage:
             # The first copy may have come by another association a moment ago.
             self._archive.sync(kept.key)
             self._archive.remove(key)
+
+    def _decide(self, encoded: Encoded, origin: Origin) -> list[Decision]:
+        """Ask the routes, which are the router's: what is sent to a pipeline goes there only."""
+        if origin.called_ae_title != self._site.settings.dicom.ae_title:
+            return []
+        sender = self._known_as.get(origin.calling_ae_title, "")
+        return decide(self._site.routes, encoded.header, origin, sender)
 
     def _forget(self, key: str) -> None:
         """Remove a file whose commit failed, unless the failure hid that it succeeded."""

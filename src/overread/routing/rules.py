@@ -54,11 +54,19 @@ class Decision:
     why: dict[str, Any]
 
 
-def decide(routes: Sequence[Route], header: Dataset, origin: Origin) -> list[Decision]:
+def decide(
+    routes: Sequence[Route], header: Dataset, origin: Origin, sender: str = ""
+) -> list[Decision]:
     """Decide, for each route and each AE title that it names, in the order of the routes.
 
     An AE title is sent to once, by the first route that matches. Nothing is sent to the AE title
     that it came from, or to the one that it was sent to.
+
+    Parameters
+    ----------
+    sender : str
+        What routes call the peer that it came from, where that is not its own AE title (a
+        destination that is called by another one).
 
     Returns
     -------
@@ -72,7 +80,7 @@ def decide(routes: Sequence[Route], header: Dataset, origin: Origin) -> list[Dec
         for ae_title in dict.fromkeys(route.send_to):
             if not explanation.true:
                 send, reason = False, "its condition is not met"
-            elif ae_title == origin.calling_ae_title:
+            elif ae_title in (origin.calling_ae_title, sender):
                 send, reason = False, "it came from there; nothing is sent back"
             elif ae_title == origin.called_ae_title:
                 send, reason = False, "the sender sent it there itself"

@@ -439,6 +439,8 @@ def _held(session: Session, columns: dict[str, Any], kept: _Standing) -> str:
 
 
 def _new_or_repeat(session: Session, kept: _Standing, place: _Place) -> str:
+    if place.origin == "sent":  # a person may want it run anew; the engine sees if it would differ
+        return "new"
     here = {"instance_id": kept.instance_id, "ae_title": place.ae_title}
     before = select(Arrival.id).filter_by(**here).limit(1)
     return "repeat" if session.execute(before).first() else "new"

@@ -19,6 +19,7 @@ from sqlalchemy import (
     MetaData,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -137,6 +138,12 @@ class Instance(Base):
         Index(None, "study_uid", "patient_id", "issuer"),
         Index(None, "accession"),
         Index(None, "patient_id", "issuer"),
+        Index(
+            "ix_instance_unsettled",
+            "id",
+            sqlite_where=text("standing = 'unsettled'"),
+            postgresql_where=text("standing = 'unsettled'"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -124,6 +124,14 @@ def upgrade() -> None:
         ["study_uid", "series_uid"],
         unique=False,
     )
+    op.create_index(
+        "ix_instance_unsettled",
+        "instance",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("standing = 'unsettled'"),
+        postgresql_where=sa.text("standing = 'unsettled'"),
+    )
     op.create_table(
         "lease",
         sa.Column("name", sa.String(), nullable=False),
@@ -372,6 +380,12 @@ def downgrade() -> None:
     op.drop_table("user")
     op.drop_table("turned")
     op.drop_table("lease")
+    op.drop_index(
+        "ix_instance_unsettled",
+        table_name="instance",
+        sqlite_where=sa.text("standing = 'unsettled'"),
+        postgresql_where=sa.text("standing = 'unsettled'"),
+    )
     op.drop_index(op.f("ix_instance_study_uid_series_uid"), table_name="instance")
     op.drop_index(op.f("ix_instance_study_uid_patient_id_issuer"), table_name="instance")
     op.drop_index(op.f("ix_instance_patient_id_issuer"), table_name="instance")
