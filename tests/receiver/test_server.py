@@ -111,6 +111,8 @@ def test_dcmsend_to_a_pipeline(world: World, tmp_path: Path) -> None:
     (row,) = of(world, one.SOPInstanceUID)
     arrivals = [a for a in world.rows(Arrival) if a.instance_id == row.id]
     assert [(a.ae_title, a.disposition) for a in arrivals] == [("BRIGHT", "new")]
+    # The routes are the router's: a push to a pipeline's door goes nowhere else.
+    assert [d for d in world.rows(Delivery) if d.instance_id == row.id] == []
 
 
 SYNTAXES = [
