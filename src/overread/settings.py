@@ -206,10 +206,14 @@ class Portal(Frozen):
     certificate: Path | None = None
     key: Path | None = None
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.host in {"127.0.0.1", "::1", "localhost"}
+
     @model_validator(mode="after")
     def _wide_needs_tls(self) -> Portal:
-        loopback = self.host in {"127.0.0.1", "::1", "localhost"}
-        if not loopback and not self.proxy and not (self.certificate and self.key):
+        if not self.is_loopback and not self.proxy and not (self.certificate and self.key):
             raise ValueError(
                 f"host {self.host!r} is wider than loopback; that needs certificate and key, "
                 "or the address of the proxy that ends TLS"

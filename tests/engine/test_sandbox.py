@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,6 +125,22 @@ def test_it_sees_nothing_of_the_site_but_its_work(probe: Probe) -> None:
         probe.run(do="read", path=str(probe.secrets))
     with pytest.raises(StepFailed, match="FileNotFoundError"):
         probe.run(do="read", path="/etc/ssl")
+
+
+def test_a_site_within_the_search_path_is_hidden_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One who starts the worker from above the site has it on the interpreter's path."""
+    site, work = tmp_path / "site", tmp_path / "site" / "data" / "work"
+    work.mkdir(parents=True)
+    (site / "data" / "overread.sqlite").write_text("patients")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    box = Box("bubblewrap", 10**9, 1, work, hidden=site)
+    walls = box.command()[: -len(Box("none", 10**9, 1, work).command())]
+    find = [*walls, "find", str(tmp_path)]
+    shown = subprocess.run(find, capture_output=True, text=True, check=False)
+    assert shown.returncode == 0, shown.stderr
+    assert set(shown.stdout.split()) == {str(path) for path in (tmp_path, site, work.parent, work)}
 
 
 def test_it_has_no_network(probe: Probe) -> None:

@@ -114,7 +114,8 @@ class _Service:
 
 
 def _services(site: SiteFolder) -> list[_Service]:
-    base = [sys.executable, "-m", "overread.cli.main"]
+    # -P: the folder it is started from, which may be the site, is no place to import from.
+    base = [sys.executable, "-P", "-m", "overread.cli.main"]
     where = ["--site", str(site.root)]
     names = [f"receiver-{number + 1}" for number in range(site.settings.dicom.processes)]
     services = [_Service(name, [*base, "receiver", *where]) for name in names]

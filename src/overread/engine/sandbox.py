@@ -71,6 +71,9 @@ class Box:
         The one folder it may write to.
     readable : tuple of Path
         Further files and folders it may read: models, operators.
+    hidden : Path, optional
+        The site folder: not there for the child, even where the interpreter's search path leads
+        around it, but for ``work`` and what is ``readable``.
     """
 
     isolation: Literal["bubblewrap", "none"]
@@ -78,6 +81,7 @@ class Box:
     threads: int
     work: Path
     readable: tuple[Path, ...] = ()
+    hidden: Path | None = None
 
     def problem(self) -> str:
         """Say why this isolation does not work here; empty when it does."""
@@ -123,10 +127,24 @@ class Box:
         for device in sorted(Path("/dev").glob("nvidia*")):
             walls += ["--dev-bind-try", str(device), str(device)]
         code = {Path(sys.prefix), Path(sys.base_prefix), *(Path(entry) for entry in sys.path)}
-        for path in sorted(code | set(self.readable)):
-            if path.is_absolute() and path.exists() and path != Path("/"):
-                walls += ["--ro-bind", str(path), str(path)]
+        hidden = self.hidden
+        within = {path for path in code if hidden and path.is_relative_to(hidden)} - {hidden}
+        for path in _there(code - within):
+            walls += ["--ro-bind", path, path]
+        if hidden:
+            walls += ["--tmpfs", str(hidden)]
+        for path in _there(within | set(self.readable)):
+            walls += ["--ro-bind", path, path]
         return [*walls, "--bind", str(self.work), str(self.work), "--chdir", str(self.work)]
+
+
+def _there(paths: set[Path]) -> list[str]:
+    """List those that can be shown to a child, outer folders first."""
+    return [
+        str(path)
+        for path in sorted(paths)
+        if path.is_absolute() and path.exists() and path != Path("/")
+    ]
 
 
 class Child:

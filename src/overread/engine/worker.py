@@ -66,6 +66,7 @@ def box(site: SiteFolder) -> Box:
         threads=max(1, (os.cpu_count() or 1) // engine.concurrency),
         work=work_folder(site),
         readable=(*sorted({file.parent for file in files}), operator_folder(site)),
+        hidden=site.settings.root,
     )
 
 

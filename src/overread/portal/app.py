@@ -45,7 +45,7 @@ def build(site: SiteFolder) -> FastAPI:
     )
     app.state.metrics = Metrics()
     app.add_middleware(Measure, metrics=app.state.metrics)
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, tls_only=not site.settings.portal.is_loopback)
     for part in (auth, health, static, cases, opening, engineers, api, query, retrieve, store):
         app.include_router(part.router)
     app.include_router(viewer.router)

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
@@ -37,11 +37,8 @@ class Forbidden(Exception):
 
 def own_path(target: str) -> str:
     """Return where to go after sign-in: a path of this portal, or ``/`` for anything else."""
-    parts = urlsplit(target)
-    printable = target.isprintable() and "\\" not in target
-    if printable and not parts.scheme and not parts.netloc and target.startswith("/"):
-        return target if not target.startswith("//") else "/"
-    return "/"
+    own = target.startswith("/") and not target.startswith("//")
+    return target if own and target.isprintable() and "\\" not in target else "/"
 
 
 def _is_tls(request: Request) -> bool:

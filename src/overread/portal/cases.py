@@ -23,6 +23,9 @@ from overread.validation.permissions import may
 
 router = APIRouter(include_in_schema=False)
 
+_LISTED = 500
+"""Cases that the list shows at most, the newest ones."""
+
 MayList = Annotated[Signed, Depends(require("case.list"))]
 MaySee = Annotated[Signed, Depends(require("case.see"))]
 
@@ -33,7 +36,7 @@ def worklist(
 ) -> Response:
     """Show the cases; only their rows, when the page asks again for itself."""
     with portal.database.read() as session:
-        found = cases.list_cases(session, search=q.strip())
+        found = cases.list_cases(session, search=q.strip(), limit=_LISTED)
     counts = Counter(case.state for case in found)
     wanted = state if state in CaseState.__members__.values() else ""
     listed = [case for case in found if not wanted or case.state == wanted]
@@ -46,6 +49,7 @@ def worklist(
             "cases": listed,
             "counts": [(one, counts[one]) for one in CaseState if counts[one]],
             "total": len(found),
+            "is_cut": len(found) == _LISTED,
             "q": q,
             "state": wanted,
             "advice": advice,

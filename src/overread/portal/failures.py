@@ -49,6 +49,6 @@ class Failures:
         return times[-limit] + _WINDOW - at if len(times) >= limit else timedelta(0)
 
     def _forget(self, at: datetime) -> None:
-        old = [key for key, times in self._times.items() if times[-1] <= at - _WINDOW]
+        old = [key for key, times in self._times.items() if not times or times[-1] <= at - _WINDOW]
         for key in old:
             del self._times[key]

@@ -17,6 +17,8 @@ from overread.store import cases
 
 router = APIRouter(include_in_schema=False)
 
+_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+
 
 class Metrics:
     """What the portal counts of itself, and the gauges it fills from the store when asked."""
@@ -66,7 +68,8 @@ class Measure:
             await self._app(scope, receive, note)
         finally:
             route = getattr(scope.get("route"), "path", "other")
-            self._metrics.requests.labels(scope["method"], route, status).inc()
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.requests.labels(method, route, status).inc()
             self._metrics.seconds.labels(route).observe(time.perf_counter() - begun)
 
 

@@ -67,7 +67,8 @@ def open_case(
         people = {(one.exam.patient_id, one.exam.issuer) for one in found} | {
             (study.values["patient_id"], study.values["issuer"]) for study in came
         }
-        if len(found) == 1 and len(people) == 1:
+        caseless = _caseless(session, came, found)
+        if len(found) == 1 and len(people) == 1 and not caseless:
             return RedirectResponse(f"/cases/{found[0].id}", status_code=303)
         context: dict[str, Any] = {
             "signed": signed,
@@ -81,14 +82,14 @@ def open_case(
             "titles": {name: one.title or name for name, one in portal.site.pipelines.items()},
         }
         if found:
-            context["caseless"] = _caseless(came, found)
+            context["caseless"] = caseless
             return portal.templates.TemplateResponse(request, "choose.html", context)
         context["whereabouts"] = [_whereabouts(portal, session, study) for study in came]
         return portal.templates.TemplateResponse(request, "nowhere.html", context, status_code=404)
 
 
-def _caseless(came: list[Found], found: list[cases.Case]) -> list[Found]:
-    covered = {(case.exam.study_uid, case.exam.patient_id) for case in found}
+def _caseless(session: Session, came: list[Found], found: list[cases.Case]) -> list[Found]:
+    covered = cases.studies_of(session, [case.exam.id for case in found])
     return [
         study
         for study in came

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from overread.portal.text import dicom_date, volume
-from overread.store.cases import Point
+from overread.store.cases import Point, day
 
 WIDTH, HEIGHT = 408, 132
 _LEFT, _RIGHT, _TOP, _BOTTOM = 38, 398, 12, 104
@@ -55,36 +55,32 @@ class Plot:
 
 def plot(points: Sequence[Point], current_id: str) -> Plot | None:
     """Lay out the plot; none where there are not two exams with a date and a volume."""
-    dated = [(day, point) for point in points if (day := _day(point)) and point.volumes]
-    if len({day for day, _ in dated}) < 2:
+    dated = [
+        (acquired, point)
+        for point in points
+        if (acquired := day(point.case.exam.study_date)) and point.volumes
+    ]
+    if len({acquired for acquired, _ in dated}) < 2:
         return None
     first, last = dated[0][0], dated[-1][0]
     days = (last - first).days
     step = _step(max(item.value for _, point in dated for item in point.volumes.values()))
     top = step * 3
 
-    def x(day: date) -> float:
-        return _LEFT + 8 + (_RIGHT - _LEFT - 16) * (day - first).days / days
+    def x(acquired: date) -> float:
+        return _LEFT + 8 + (_RIGHT - _LEFT - 16) * (acquired - first).days / days
 
     def y(value: float) -> float:
         return _BOTTOM - (_BOTTOM - _TOP) * value / top
 
     lines: dict[str, list[Dot]] = {}
-    for day, point in dated:
+    for acquired, point in dated:
         for region, item in point.volumes.items():
             title = f"{dicom_date(point.case.exam.study_date)}: {volume(item.value)} {item.unit}"
-            dot = Dot(x(day), y(item.value), title, point.case.id == current_id)
+            dot = Dot(x(acquired), y(item.value), title, point.case.id == current_id)
             lines.setdefault(region, []).append(dot)
     levels = [(y(step * n), f"{step * n:g}") for n in range(4)]
-    return Plot(list(lines.items()), levels, _labels([day for day, _ in dated], x))
-
-
-def _day(point: Point) -> date | None:
-    text = point.case.exam.study_date
-    try:
-        return date(int(text[:4]), int(text[4:6]), int(text[6:8]))
-    except ValueError:
-        return None
+    return Plot(list(lines.items()), levels, _labels([acquired for acquired, _ in dated], x))
 
 
 def _step(highest: float) -> float:
@@ -98,8 +94,8 @@ def _step(highest: float) -> float:
 
 def _labels(days: Sequence[date], x: Callable[[date], float]) -> list[tuple[float, str]]:
     labels: list[tuple[float, str]] = []
-    for day in dict.fromkeys(days):
-        place = x(day)
+    for acquired in dict.fromkeys(days):
+        place = x(acquired)
         if not labels or place - labels[-1][0] >= 56:
-            labels.append((place, f"{day:%b} {day:%y}"))
+            labels.append((place, f"{acquired:%b} {acquired:%y}"))
     return labels

@@ -7,8 +7,10 @@ only on its own files.
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections.abc import Sequence
-from urllib.parse import urlsplit
+from pathlib import Path
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
@@ -29,6 +31,10 @@ _HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
 }
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Asked from inside the house; they hold nothing secret."""
+
+_log = logging.getLogger(__name__)
 
 
 def viewer_policy(inline: Sequence[str]) -> str:
@@ -54,28 +60,60 @@ def viewer_policy(inline: Sequence[str]) -> str:
 
 
 class Guard:
-    """Middleware: strict headers on every answer, and no unsafe request from another origin."""
+    """Middleware: strict headers on every answer, and no unsafe request from another origin.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    An error of ours is logged by its kind and place, never by its words: those may quote a patient.
+
+    Parameters
+    ----------
+    tls_only : bool
+        Whether what comes without TLS is refused, which goes around the proxy that ends it.
+    """
+
+    def __init__(self, app: ASGIApp, *, tls_only: bool = False) -> None:
+        self._app, self._tls_only = app, tls_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
+        begun = False
 
         async def send_with_headers(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 _strict(MutableHeaders(scope=message), tls=scope["scheme"] == "https")
             await send(message)
 
-        if scope["method"] not in _SAFE and not _same_origin(headers):
-            refusal = PlainTextResponse("refused: the request comes from another site\n", 403)
-            await refusal(scope, receive, send_with_headers)
+        refusal = self._refusal(scope)
+        if refusal:
+            await PlainTextResponse(f"refused: {refusal}\n", 403)(scope, receive, send_with_headers)
             return
-        await self._app(scope, receive, send_with_headers)
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception as error:  # noqa: BLE001 - the edge of a request: recorded in the log
+            _log.error("request failed: %s", _place(error))
+            if not begun:  # else the server cuts the connection, since the answer is not whole
+                page = PlainTextResponse(
+                    "Something broke here. Try again, or tell an engineer.\n", 500
+                )
+                await page(scope, receive, send_with_headers)
+
+    def _refusal(self, scope: Scope) -> str:
+        """Say why a request is not answered at all; empty where it is."""
+        if self._tls_only and scope["scheme"] != "https" and scope["path"] not in _OPEN:
+            return "TLS only; a proxy in front has to send X-Forwarded-Proto"
+        if scope["method"] not in _SAFE and not _same_origin(Headers(scope=scope)):
+            return "the request comes from another site"
+        return ""
+
+
+def _place(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    where = ", ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
+    return f"{type(error).__name__} at {where}"
 
 
 def _same_origin(headers: Headers) -> bool:
@@ -83,7 +121,7 @@ def _same_origin(headers: Headers) -> bool:
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host", "")
+    return origin is None or origin.partition("://")[2] == headers.get("host", "")
 
 
 def _strict(headers: MutableHeaders, *, tls: bool) -> None:

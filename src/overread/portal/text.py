@@ -6,15 +6,17 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from overread.store.cases import day
+
 _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 
 
 def dicom_date(value: str) -> str:
     """Write a DICOM date (DA) as ``2 Jun 2026``; anything else as it stands."""
-    text = value.replace(".", "")
-    if len(text) == 8 and text.isdigit() and 1 <= int(text[4:6]) <= 12:
-        return f"{int(text[6:])} {_MONTHS[int(text[4:6]) - 1]} {text[:4]}"
-    return value or "no date"
+    found = day(value)
+    if found is None:
+        return value or "no date"
+    return f"{found.day} {_MONTHS[found.month - 1]} {found.year}"
 
 
 def person(value: str) -> str:
@@ -27,9 +29,10 @@ def person(value: str) -> str:
 
 def age(birth: str, on: str) -> str:
     """Write the age in years on a day, both DICOM dates; empty if either is not known."""
-    if len(birth) != 8 or len(on) != 8 or not (birth + on).isdigit() or on < birth:
+    born, then = day(birth), day(on)
+    if born is None or then is None or then < born:
         return ""
-    return f"{int(on[:4]) - int(birth[:4]) - (on[4:] < birth[4:])} y"
+    return f"{then.year - born.year - ((then.month, then.day) < (born.month, born.day))} y"
 
 
 def volume(value: float) -> str:

@@ -123,7 +123,11 @@ def viewer(
 @files.get("/{path:path}")
 def ohif_file(request: Request, path: str) -> Response:
     """Send one of OHIF's files; a path that leaves its folder is as unknown as any other."""
-    wanted = (OHIF / path).resolve()
-    if not wanted.is_relative_to(OHIF.resolve()) or not wanted.is_file():
+    try:
+        wanted = (OHIF / path).resolve()
+        there = wanted.is_relative_to(OHIF.resolve()) and wanted.is_file()
+    except (ValueError, OSError):  # a NUL in it, or too long to be a name
+        there = False
+    if not there:
         return PlainTextResponse("There is no such page.\n", 404)
     return send_file(request, wanted, _policy())

@@ -6,9 +6,11 @@ come late.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 
 from sqlalchemy import ColumnElement, or_, select
@@ -68,7 +70,7 @@ class Case:
     step : str
         The step that runs now.
     measurements : tuple of Measurement
-        Of the current results, whichever revision they are of.
+        Of the current results of the latest job that has any, whichever revision it is of.
     result_exam_id : str
         The revision that those are of; empty where there are none.
     """
@@ -140,6 +142,15 @@ class Shown:
     segmentation: Instance | None = None
 
 
+def day(value: str) -> date | None:
+    """Read a DICOM date (DA), ``YYYYMMDD`` or as once ``YYYY.MM.DD``; none if it is not one."""
+    found = re.fullmatch(r"([0-9]{4})(\.?)([0-9]{2})\2([0-9]{2})", value)
+    try:
+        return date(int(found[1]), int(found[3]), int(found[4])) if found else None
+    except ValueError:
+        return None
+
+
 def _latest() -> ColumnElement[bool]:
     later = aliased(Exam)
     return ~(
@@ -190,25 +201,30 @@ def _with_jobs(session: Session, exams: Sequence[Exam]) -> list[Case]:
         )
     )
     running = {job_id: name for job_id, name in steps_now}  # noqa: C416 - dict() takes it wrongly
-    measured: dict[str, tuple[str, tuple[Measurement, ...]]] = {}
+    current: dict[str, list[Result]] = {}
     rows = session.execute(
         select(Exam.root_id, Result)
         .join(Exam, Exam.id == Result.exam_id)
-        .where(
-            Exam.root_id.in_([exam.root_id for exam in exams]),
-            Result.kind == "measurements",
-            Result.superseded_by.is_(None),
-        )
-        .order_by(Result.created_at)
+        .join(Job, Job.id == Result.job_id)
+        .where(Exam.root_id.in_([exam.root_id for exam in exams]), Result.superseded_by.is_(None))
+        .order_by(Job.created_at, Job.id, Result.name)
     )
     for root_id, result in rows:
-        measured[root_id] = (result.exam_id, Measurements.from_json(result.data).items)
+        of_job = current.get(root_id, [])
+        same = bool(of_job) and of_job[-1].job_id == result.job_id
+        current[root_id] = [*of_job, result] if same else [result]
     cases = []
     for exam in exams:
         job = jobs.get(exam.id)
-        exam_id, items = measured.get(exam.root_id, ("", ()))
+        results = current.get(exam.root_id, [])
+        items = tuple(
+            item
+            for result in results
+            if result.kind == "measurements"
+            for item in Measurements.from_json(result.data).items
+        )
         step = running.get(job.id, "") if job is not None and job.state == "running" else ""
-        cases.append(Case(exam, job, step, items, exam_id))
+        cases.append(Case(exam, job, step, items, results[0].exam_id if results else ""))
     return cases
 
 
@@ -317,7 +333,7 @@ class Point:
     ----------
     changes : mapping of str to float or None
         Region to the change of its volume in per cent from the first exam that has the region;
-        none at that first exam, and where the first volume is 0.
+        none at that first exam, where the first volume is 0, and where the exam has no date.
     """
 
     case: Case
@@ -330,13 +346,13 @@ class Point:
 
 
 def history(session: Session, case: Case) -> list[Point]:
-    """List the same patient's exams for the same pipeline, by acquisition date, oldest first.
+    """List the same patient's exams for the same pipeline, by study date and time, oldest first.
 
-    The patient is PatientID with its issuer. An empty PatientID is nobody's: then the case stands
-    alone.
+    The patient is PatientID with its issuer. An empty PatientID is nobody's, and whose a held exam
+    is has to be settled: then the case stands alone. Exams without a date come last.
     """
     exam = case.exam
-    if not exam.patient_id:
+    if not exam.patient_id or exam.state == "held":
         return _points([case])
     query = select(Exam).where(
         _latest(),
@@ -346,9 +362,23 @@ def history(session: Session, case: Case) -> list[Point]:
         Exam.state != "held",
     )
     cases = _with_jobs(session, session.scalars(query).all())
-    return _points(
-        sorted(cases, key=lambda one: (one.exam.study_date, one.exam.opened_at, one.exam.id))
+    times = session.execute(
+        select(ExamInstance.exam_id, sql.min(Instance.study_time))
+        .join(Instance, Instance.id == ExamInstance.instance_id)
+        .where(
+            ExamInstance.exam_id.in_([one.exam.id for one in cases]),
+            Instance.study_uid == Exam.study_uid,
+            Exam.id == ExamInstance.exam_id,
+        )
+        .group_by(ExamInstance.exam_id)
     )
+    time_of = {exam_id: time.replace(":", "") for exam_id, time in times}
+
+    def acquired(one: Case) -> tuple[date, str, str]:
+        exam = one.exam
+        return day(exam.study_date) or date.max, time_of.get(exam.id, ""), exam.id
+
+    return _points(sorted(cases, key=acquired))
 
 
 def _points(cases: Sequence[Case]) -> list[Point]:
@@ -357,7 +387,9 @@ def _points(cases: Sequence[Case]) -> list[Point]:
     for case in cases:
         changes: dict[str, float | None] = {}
         for item in case.volumes:
-            if item.region not in first:
+            if day(case.exam.study_date) is None:
+                changes[item.region] = None
+            elif item.region not in first:
                 first[item.region] = item.value
                 changes[item.region] = None
             else:
@@ -388,6 +420,17 @@ def under_accession(
     if patient_id:
         query = query.where(Exam.patient_id == patient_id)
     return list_cases(session, root_ids=session.scalars(query.distinct()).all())
+
+
+def studies_of(session: Session, exam_ids: Sequence[str]) -> set[tuple[str, str]]:
+    """List the studies that some exams hold images of: StudyInstanceUID and PatientID."""
+    rows = session.execute(
+        select(Instance.study_uid, Instance.patient_id)
+        .join(ExamInstance, ExamInstance.instance_id == Instance.id)
+        .where(ExamInstance.exam_id.in_(exam_ids))
+        .distinct()
+    )
+    return {(study_uid, patient_id) for study_uid, patient_id in rows}
 
 
 def siblings(session: Session, case: Case) -> list[Case]:

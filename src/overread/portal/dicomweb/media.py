@@ -6,6 +6,8 @@ import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from email.message import Message
+from email.utils import collapse_rfc2231_value
+from urllib.parse import quote
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
@@ -63,7 +65,7 @@ def _parse(value: str) -> tuple[str, dict[str, str]]:
     message = Message()
     message["content-type"] = value
     parameters = message.get_params() or []
-    named = {key.lower(): text for key, text in parameters[1:]}
+    named = {key.lower(): collapse_rfc2231_value(text) for key, text in parameters[1:]}
     return message.get_content_type() if "/" in value else value.strip(), named
 
 
@@ -139,9 +141,11 @@ def multipart(parts: Iterable[Part], kind: str) -> StreamingResponse:
 
     def body() -> Iterator[bytes]:
         for part in parts:
-            head = f"--{boundary}\r\nContent-Type: {part.content_type}\r\n"
+            # What a sender put into a UID must not end a line here.
+            media = "".join(filter(str.isprintable, part.content_type))
+            head = f"--{boundary}\r\nContent-Type: {media}\r\n"
             if part.location:
-                head += f"Content-Location: {part.location}\r\n"
+                head += f"Content-Location: {quote(part.location, safe='/:?&=%[]')}\r\n"
             yield f"{head}MIME-Version: 1.0\r\n\r\n".encode()
             yield from part.body
             yield b"\r\n"

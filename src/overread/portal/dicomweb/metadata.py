@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import struct
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +29,18 @@ _INLINE = 1024
 _BINARY = frozenset({VR.OB, VR.OD, VR.OF, VR.OL, VR.OV, VR.OW, VR.UN})
 _BASE = "\N{NULL}base"
 """Stands for the address of the instance, so that one conversion serves whatever host is asked."""
+
+_UNWRITABLE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What pydicom raises on values that are not as their VR says; it has no single error for that."""
 
 Json = dict[str, dict[str, Any]]
 
@@ -124,8 +137,10 @@ def instance_url(base: str, instance: Instance) -> str:
 
 def instance_json(archive: Archive, instance: Instance, base: str) -> str:
     """Write an instance's metadata as one JSON object, binary values by their address."""
-    text = _metadata(archive.root, instance.key, instance.transfer_syntax_uid)
-    return text.replace(json.dumps(_BASE)[1:-1], instance_url(base, instance))
+    # Headers of many frames run to megabytes: those are not remembered.
+    read = _metadata if instance.frames == 1 else _metadata.__wrapped__
+    text = read(archive.root, instance.key, instance.transfer_syntax_uid)
+    return text.replace(json.dumps(_BASE)[1:-1], json.dumps(instance_url(base, instance))[1:-1])
 
 
 @lru_cache(maxsize=4096)
@@ -166,7 +181,7 @@ def dataset_json(dataset: Dataset, bulk: str) -> Json:
             continue
         try:
             answer[_key(tag)] = _element_json(dataset[tag], address)
-        except (ValueError, TypeError, OverflowError, NotImplementedError, AttributeError) as error:
+        except _UNWRITABLE as error:
             _log.warning("element %s is left out of the metadata: %s", tag, type(error).__name__)
     return answer
 
@@ -213,7 +228,7 @@ def bulk_value(dataset: Dataset, path: str) -> bytes:
         for tag, number in zip(steps[::2], steps[1::2], strict=True):
             here = here[_tag(tag)].value[int(number)]
         value = here[_tag(last)].value
-    except (KeyError, IndexError, ValueError, TypeError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise NotThere(f"there is no value at {path}") from error
     if not isinstance(value, bytes):
         raise NotThere(f"the value at {path} is not binary; it stands in the metadata")

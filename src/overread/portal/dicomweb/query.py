@@ -15,6 +15,7 @@ from overread.portal.dicomweb.media import JSON
 from overread.portal.dicomweb.metadata import found_json
 from overread.portal.state import Here
 from overread.store import studies
+from overread.store.instances import are_one_patient, patients_of_study
 from overread.store.studies import MATCHABLE, Level
 
 _PARAMETERS = frozenset({"limit", "offset", "includefield", "fuzzymatching", "accept", "orderby"})
@@ -30,8 +31,23 @@ def service(request: Request) -> str:
     return f"{request.base_url}dicom-web"
 
 
+def check_one_patient(patients: Sequence[tuple[str, str]]) -> None:
+    """Refuse to give together what came under two patients, each a PatientID and an issuer.
+
+    Raises
+    ------
+    HTTPException
+        409.
+    """
+    if not are_one_patient(patients):
+        raise HTTPException(
+            409,
+            "these images came under more than one patient; they are held until that is settled",
+        )
+
+
 def _number(value: str, name: str, most: int) -> int:
-    if not value.isdigit():
+    if not re.fullmatch(r"[0-9]{1,18}", value):
         raise HTTPException(400, f"{name}={value!r} is no number; expected 0 or more")
     return min(int(value), most)
 
@@ -66,6 +82,8 @@ def _search(request: Request, portal: Here, level: Level, within: Sequence[str])
     limit = _number(request.query_params.get("limit", "1000"), "limit", _MOST)
     offset = _number(request.query_params.get("offset", "0"), "offset", 1 << 40)
     with portal.database.read() as session:
+        if within and not matches.get("SeriesInstanceUID"):
+            check_one_patient(patients_of_study(session, within[0]))
         found = studies.search(
             session, level, matches, modalities=modalities, limit=limit, offset=offset
         )

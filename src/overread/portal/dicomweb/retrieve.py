@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from itertools import chain
 
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import Response, StreamingResponse
@@ -27,7 +29,7 @@ from overread.portal.dicomweb.metadata import (
     instance_url,
     is_pixels,
 )
-from overread.portal.dicomweb.query import service
+from overread.portal.dicomweb.query import check_one_patient, service
 from overread.portal.dicomweb.source import (
     NotThere,
     chunks,
@@ -39,7 +41,6 @@ from overread.portal.dicomweb.source import (
 )
 from overread.portal.state import Here, Portal
 from overread.store import studies
-from overread.store.instances import are_one_patient
 from overread.store.tables import Instance
 
 router = APIRouter(
@@ -63,11 +64,7 @@ def _asked(portal: Portal, study: str, series: str = "", instance: str = "") -> 
         found = studies.instances(session, study, series, instance)
     if not found:
         raise HTTPException(404, "there is no such study, series or instance here")
-    if not are_one_patient([(one.patient_id, one.issuer) for one in found]):
-        raise HTTPException(
-            409,
-            "these images came under more than one patient; they are held until that is settled",
-        )
+    check_one_patient([(one.patient_id, one.issuer) for one in found])
     return found
 
 
@@ -178,16 +175,21 @@ def retrieve_frames(
     request: Request, portal: Here, *, study: str, series: str, instance: str, numbers: str
 ) -> Response:
     """Give frames, each as it is stored."""
-    if not all(number.isdigit() and int(number) > 0 for number in numbers.split(",")):
+    if not re.fullmatch(r"0*[1-9][0-9]{0,8}(,0*[1-9][0-9]{0,8})*", numbers):
         raise HTTPException(400, f"{numbers!r} is no list of frames; expected numbers from 1")
     one = _asked(portal, study, series, instance)[0]
     kind = _part_type(request, one)
+    first, *rest = [int(number) for number in numbers.split(",")]
+    if any(number > one.frames for number in rest):
+        raise HTTPException(404, f"there is no frame {max(rest)}; the object has {one.frames}")
     try:
         with opened(portal.archive, one) as file:
-            read = [frame(file, int(number)) for number in numbers.split(",")]
+            data = frame(file, first)
     except NotThere as missing:
         raise HTTPException(404, str(missing)) from missing
-    return multipart((Part(kind, [data]) for data in read), kind.split(";", maxsplit=1)[0])
+    # The others are read when their turn comes: all at once they can be larger than memory.
+    parts = (Part(kind, _one_frame(portal, one, number)) for number in rest)
+    return multipart(chain([Part(kind, [data])], parts), kind.split(";", maxsplit=1)[0])
 
 
 @router.get("/studies/{study}/series/{series}/instances/{instance}/bulkdata/{path:path}")

@@ -6,6 +6,7 @@ the web: big endian and deflated objects are given as Explicit VR Little Endian.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,6 @@ from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.encaps import get_frame
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
-    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -126,8 +126,7 @@ def _find_pixels(file: BinaryIO, dataset: Dataset) -> Pixels | None:
     tag = Tag(int.from_bytes(head[:2], "little"), int.from_bytes(head[2:4], "little"))
     if tag not in PIXELS:
         return None
-    syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
-    if syntax.is_implicit_VR:
+    if dataset.original_encoding[0]:  # as it was read: a private syntax does not tell
         vr, length = "OW", int.from_bytes(head[4:8], "little")
     else:
         vr, length = head[4:6].decode("ascii"), int.from_bytes(file.read(4), "little")
@@ -145,8 +144,15 @@ def frame(file: BinaryIO, number: int) -> bytes:
     Raises
     ------
     NotThere
-        The object has no pixels, or fewer frames.
+        The object has no pixels, or fewer frames, or they are not as its header says.
     """
+    try:
+        return _frame(file, number)
+    except (ValueError, TypeError, AttributeError, LookupError, OSError, struct.error) as error:
+        raise NotThere(f"frame {number} cannot be read: {type(error).__name__}") from error
+
+
+def _frame(file: BinaryIO, number: int) -> bytes:
     dataset, pixels = header(file)
     count = int(dataset.get("NumberOfFrames", 1) or 1)
     if pixels is None or not 1 <= number <= count:

@@ -35,8 +35,9 @@ from overread.validation.permissions import may
 
 router = APIRouter(prefix="/dicom-web", include_in_schema=False)
 
-_LARGEST = 4 * 10**9
-"""Bytes of one object; DICOM lengths have 32 bits."""
+_LARGEST = 2 * 10**9
+"""Bytes of one object, which is in memory while it is read; a scanner's larger ones come by
+C-STORE."""
 
 # Failure reasons, PS3.18 table I.2-2 and PS3.4 annex B.2.3.
 _NOT_UNDERSTOOD, _OTHER_STUDY, _CONFLICT = 0xC000, 0xA900, 0xB000
@@ -79,19 +80,26 @@ class _Parts:
         self._part = bytearray()
 
     def _data(self, data: bytes, start: int, end: int) -> None:
-        if len(self._part) + end - start > _LARGEST:
-            raise HTTPException(413, "an object in the request is larger than DICOM allows")
-        self._part += data[start:end]
+        _add(self._part, data[start:end])
 
     def _end(self) -> None:
         self.done.append(bytes(self._part))
         self._part = bytearray()
 
 
+def _add(part: bytearray, data: bytes) -> None:
+    if len(part) + len(data) > _LARGEST:
+        raise HTTPException(413, f"an object of more than {_LARGEST} bytes; send it by C-STORE")
+    part += data
+
+
 async def _objects(request: Request) -> AsyncIterator[bytes]:
     kind, parameters = parse_content_type(request.headers.get("content-type", ""))
     if kind == DICOM:
-        yield await request.body()
+        whole = bytearray()
+        async for chunk in request.stream():
+            _add(whole, chunk)
+        yield bytes(whole)
         return
     inner = parameters.get("type", DICOM).lower()
     if kind != MULTIPART or not parameters.get("boundary") or inner != DICOM:
@@ -100,13 +108,13 @@ async def _objects(request: Request) -> AsyncIterator[bytes]:
     try:
         async for chunk in request.stream():
             parts.write(chunk)
-            for whole in parts.taken():
-                yield whole
+            for part in parts.taken():
+                yield part
         parts.finish()
     except MultipartParseError as error:
         raise HTTPException(400, f"the multipart body is malformed: {error}") from error
-    for whole in parts.taken():
-        yield whole
+    for part in parts.taken():
+        yield part
 
 
 @router.post("/studies")
@@ -174,6 +182,7 @@ def _store_one(
             {"standing": kept.standing, "routed": routed},
         )
     if kept.repeat:
+        portal.archive.sync(kept.key)  # the first copy may have come a moment ago
         portal.archive.remove(incoming.key)
     url = (
         f"{service(request)}/studies/{text(header, 'StudyInstanceUID')}"
