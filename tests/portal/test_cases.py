@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
-from overread.store.tables import Audit, StepRun
+from overread.store.tables import Audit, Exam, StepRun
 from tests.portal.filled import AT, Filled, Filler, Patient
 
 
@@ -48,6 +48,24 @@ def test_search_and_filter(reader: TestClient, query: str, there: str, not_there
     text = text_of(reader.get(f"/?{query}").text)
     assert there in text
     assert not_there not in text
+
+
+def test_a_list_that_is_cut_says_so(reader: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Only the newest" not in reader.get("/").text
+    monkeypatch.setattr("overread.portal.cases._LISTED", 3)
+    assert "Only the newest 3 are listed" in text_of(reader.get("/").text)
+
+
+def test_a_held_revision_still_opens(filled: Filled, reader: TestClient) -> None:
+    filler = Filler(filled.site)
+    patient = Patient("PHANTOM^LATE", "PH-0032")
+    for name in ("late-1", "late-2"):
+        filler.exam(name, patient=patient, accession=name, at=AT - timedelta(days=500))
+    with filled.database.write() as session:
+        session.get_one(Exam, filler.filled.cases["late-2"]).state = "held"
+    answer = reader.get(f"/cases/{filler.filled.cases['late-2']}")
+    assert answer.status_code == 200
+    assert "other exam" not in text_of(answer.text)
 
 
 def test_the_list_polls_for_its_rows_only(reader: TestClient) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from overread.portal.failures import Failures
 
 NOW = datetime(2026, 6, 2, 9, tzinfo=UTC)
@@ -26,6 +28,20 @@ def test_an_address_that_tries_many_names_waits_for_all_of_them() -> None:
         failures.add(NOW, f"name{number}", "10.0.0.1")
     assert failures.wait(NOW, "ada", "10.0.0.1") > NONE
     assert failures.wait(NOW, "ada", "10.0.0.2") == NONE
+
+
+def test_what_is_remembered_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("overread.portal.failures._REMEMBERED", 4)
+    failures = Failures()
+    failures.add(NOW, "ada", "10.0.0.1")
+    failures.add(NOW, "bob", "10.0.0.2")
+    later = NOW + timedelta(minutes=6)
+    assert failures.wait(later, "ada", "10.0.0.1") == NONE  # leaves nothing to look at
+    failures.add(later, "eve", "10.0.0.3")
+    failures.add(later, "eve", "10.0.0.4")
+    assert set(failures._times) == {
+        (name, address) for address in ("10.0.0.3", "10.0.0.4") for name in ("eve", "")
+    }
 
 
 def test_signing_in_forgets_the_failures() -> None:

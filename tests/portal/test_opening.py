@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
 from starlette.testclient import TestClient
 
-from tests.portal.filled import Filled
+from tests.portal.filled import AT, Filled, Filler, Patient
 from tests.portal.test_cases import text_of
 
 
@@ -26,6 +28,19 @@ def test_two_patients_under_one_accession_are_a_choice(filled: Filled, reader: T
     assert "PHANTOM, DOUBLE1 PH-0021" in text
     one = reader.get("/open?accession=PH-DOUBLE&patient=PH-0021")
     assert one.headers["location"] == f"/cases/{filled.cases['double-1']}"
+
+
+def test_a_second_study_without_a_case_is_said(filled: Filled, reader: TestClient) -> None:
+    filler = Filler(filled.site)
+    patient = Patient("PHANTOM^TWICE", "PH-0031")
+    filler.exam("twice", patient=patient, accession="PH-TWICE", at=AT - timedelta(days=400))
+    answer = reader.get("/open?accession=PH-TWICE")
+    assert answer.headers["location"] == f"/cases/{filler.filled.cases['twice']}"
+    filler.without_case("PH-TWICE", pid=patient.id)
+    answer = reader.get("/open?accession=PH-TWICE")
+    assert answer.status_code == 200
+    assert "has 1 case" in text_of(answer.text)
+    assert "MR KNEE · 1 Jun 2026 not run: no pipeline took it" in text_of(answer.text)
 
 
 def test_images_that_no_pipeline_took_say_why(reader: TestClient) -> None:

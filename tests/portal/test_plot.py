@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from overread.portal.plot import plot
-from overread.store.cases import Case, Point
+from overread.store.cases import Case
+from overread.store.history import Point
 from overread.store.tables import Exam
 from overread.validation.results import Measurement
 

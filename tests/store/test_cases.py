@@ -94,37 +94,28 @@ def test_a_superseded_result_is_not_shown(filler: Filler) -> None:
         assert case(session, filler, "six").volumes == ()
 
 
-def test_history_is_one_patients_by_acquisition(filler: Filler) -> None:
-    filler.exam("second", accession="2", date="20260301", radius=12)
-    filler.exam("first", accession="1", date="20250301", radius=10, at=AT + timedelta(days=9))
-    filler.exam("refused", accession="3", date="20251001", state="refused")
-    filler.exam("held", accession="4", date="20251101", state="", exam_state="held")
-    filler.exam("other issuer", patient=Patient(issuer="ELSEWHERE"), accession="5")
+def test_every_measurement_of_a_job_is_shown_and_of_no_other(filler: Filler) -> None:
+    filler.exam("six", accession="A")
+    with filler.filled.database.write() as session:
+        one = session.scalars(select(Result).where(Result.name == "volumes")).one()
+        columns = {column.key: getattr(one, column.key) for column in Result.__table__.columns}
+        (item,) = columns["data"]["measurements"]
+        data = {"measurements": [item | {"region": "Oedema"}]}
+        session.add(Result(**columns | {"id": new_id(), "name": "more", "data": data}))
+        revise(session, filler, "six", "done")
+        later = session.scalars(select(Job).order_by(Job.created_at.desc())).first()
+        assert later is not None
     with filler.filled.database.read() as session:
-        points = cases.history(session, case(session, filler, "second"))
-        assert [point.case.exam.accession for point in points] == ["1", "3", "2"]
-        first, refused, second = points
-        assert first.changes == {"Enhancing tumour": None}
-        assert refused.changes == {}
-        change = second.changes["Enhancing tumour"]
-        ratio = second.volumes["Enhancing tumour"].value / first.volumes["Enhancing tumour"].value
-        assert change == pytest.approx((ratio - 1) * 100)
-
-
-def test_there_is_no_change_from_nothing(filler: Filler) -> None:
-    filler.exam("first", accession="1", date="20250301", radius=0)
-    filler.exam("second", accession="2", date="20260301")
+        regions = [item.region for item in case(session, filler, "six").volumes]
+        assert sorted(regions) == ["Enhancing tumour", "Oedema"]
+    with filler.filled.database.write() as session:
+        session.add(Result(**columns | {
+            "id": new_id(), "name": "renamed", "job_id": later.id, "exam_id": later.exam_id,
+        }))  # fmt: skip
     with filler.filled.database.read() as session:
-        points = cases.history(session, case(session, filler, "second"))
-        assert points[1].changes == {"Enhancing tumour": None}
-
-
-def test_empty_patient_ids_are_never_one_patient(filler: Filler) -> None:
-    filler.exam("one", patient=Patient("A", ""), accession="1")
-    filler.exam("two", patient=Patient("A", ""), accession="2")
-    with filler.filled.database.read() as session:
-        points = cases.history(session, case(session, filler, "one"))
-        assert [point.case.exam.accession for point in points] == ["1"]
+        found = case(session, filler, "six")
+        assert [item.region for item in found.volumes] == ["Enhancing tumour"]
+        assert found.result_exam_id == later.exam_id
 
 
 def test_an_accession_is_found_in_any_image_of_the_exam(filler: Filler) -> None:

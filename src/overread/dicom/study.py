@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
@@ -104,3 +106,12 @@ def group_series(instances: Sequence[Instance]) -> list[Series]:
     for instance in instances:
         groups.setdefault(str(instance.header.get("SeriesInstanceUID", "")), []).append(instance)
     return [Series(tuple(group)) for group in groups.values()]
+
+
+def day(value: str) -> date | None:
+    """Read a DICOM date (DA), ``YYYYMMDD`` or as once ``YYYY.MM.DD``; none if it is not one."""
+    found = re.fullmatch(r"([0-9]{4})(\.?)([0-9]{2})\2([0-9]{2})", value)
+    try:
+        return date(int(found[1]), int(found[3]), int(found[4])) if found else None
+    except ValueError:
+        return None

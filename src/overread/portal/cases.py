@@ -15,7 +15,7 @@ from overread.portal.auth import actor_of, require
 from overread.portal.plot import plot
 from overread.portal.state import Here, Portal
 from overread.portal.text import age
-from overread.store import cases
+from overread.store import cases, history
 from overread.store.audit import record
 from overread.store.cases import UNDER_WAY, Case, CaseState
 from overread.store.users import Signed
@@ -133,7 +133,7 @@ def _context(portal: Portal, session: Session, case: Case, signed: Signed) -> di
     shown = cases.shown(session, case.id)
     job = shown.job or case.job
     ran = cases.steps(session, job.id) if job else []
-    points = cases.history(session, case)
+    points = history.history(session, case)
     who = cases.patient(session, case.exam)
     arrived = cases.count_instances(session, case.exam.id)
     running = cases.steps(session, case.job.id) if case.job else []
@@ -173,5 +173,5 @@ def _stage(portal: Portal, case: Case) -> str:
     return pipeline.stage if pipeline else "development"
 
 
-def _regions(points: list[cases.Point]) -> list[str]:
+def _regions(points: list[history.Point]) -> list[str]:
     return list(dict.fromkeys(region for point in points for region in point.volumes))

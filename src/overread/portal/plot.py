@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
+from overread.dicom.study import day
 from overread.portal.text import dicom_date, volume
-from overread.store.cases import Point, day
+from overread.store.history import Point
 
 WIDTH, HEIGHT = 408, 132
 _LEFT, _RIGHT, _TOP, _BOTTOM = 38, 398, 12, 104

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 import threading
-import warnings
 
-import pydicom.config
 import uvicorn
 
 from overread.dicom.encoded import keep_values_out_of_logs
@@ -35,10 +32,6 @@ def serve(site: SiteFolder, stop: threading.Event | None = None) -> None:
         It cannot listen there: the port is taken, say.
     """
     keep_values_out_of_logs()
-    # Its warnings quote values that are not as the Standard has them: patient data, in a log.
-    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", module="pydicom")
     portal = site.settings.portal
     listener = _listen(portal.host, portal.port)
     config = uvicorn.Config(

@@ -6,11 +6,9 @@ come late.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 from sqlalchemy import ColumnElement, or_, select
@@ -142,16 +140,8 @@ class Shown:
     segmentation: Instance | None = None
 
 
-def day(value: str) -> date | None:
-    """Read a DICOM date (DA), ``YYYYMMDD`` or as once ``YYYY.MM.DD``; none if it is not one."""
-    found = re.fullmatch(r"([0-9]{4})(\.?)([0-9]{2})\2([0-9]{2})", value)
-    try:
-        return date(int(found[1]), int(found[3]), int(found[4])) if found else None
-    except ValueError:
-        return None
-
-
-def _latest() -> ColumnElement[bool]:
+def latest() -> ColumnElement[bool]:
+    """Return the condition that an exam is the latest revision."""
     later = aliased(Exam)
     return ~(
         select(later.id)
@@ -172,13 +162,13 @@ def list_cases(
     root_ids : iterable of str, optional
         Only these.
     """
-    query = select(Exam).where(_latest()).order_by(Exam.opened_at.desc(), Exam.id).limit(limit)
+    query = select(Exam).where(latest()).order_by(Exam.opened_at.desc(), Exam.id).limit(limit)
     if search:
         columns = (Exam.accession, Exam.patient_id, Exam.patient_name)
         query = query.where(or_(*(column.icontains(search, autoescape=True) for column in columns)))
     if root_ids is not None:
         query = query.where(Exam.root_id.in_(list(root_ids)))
-    return _with_jobs(session, session.scalars(query).all())
+    return with_jobs(session, session.scalars(query).all())
 
 
 def find_case(session: Session, root_id: str) -> Case | None:
@@ -186,7 +176,8 @@ def find_case(session: Session, root_id: str) -> Case | None:
     return next(iter(list_cases(session, root_ids=[root_id])), None)
 
 
-def _with_jobs(session: Session, exams: Sequence[Exam]) -> list[Case]:
+def with_jobs(session: Session, exams: Sequence[Exam]) -> list[Case]:
+    """Return the case of each exam, the latest revision of its own."""
     jobs = {
         job.exam_id: job
         for job in session.scalars(
@@ -323,80 +314,6 @@ def count_instances(session: Session, exam_id: str) -> int:
     """Count the instances of an exam revision."""
     query = select(sql.count()).select_from(ExamInstance).where(ExamInstance.exam_id == exam_id)
     return session.scalar(query) or 0
-
-
-@dataclass(frozen=True)
-class Point:
-    """One exam in a patient's history.
-
-    Attributes
-    ----------
-    changes : mapping of str to float or None
-        Region to the change of its volume in per cent from the first exam that has the region;
-        none at that first exam, where the first volume is 0, and where the exam has no date.
-    """
-
-    case: Case
-    changes: Mapping[str, float | None] = field(default_factory=dict)
-
-    @property
-    def volumes(self) -> dict[str, Measurement]:
-        """Region to volume."""
-        return {item.region: item for item in self.case.volumes}
-
-
-def history(session: Session, case: Case) -> list[Point]:
-    """List the same patient's exams for the same pipeline, by study date and time, oldest first.
-
-    The patient is PatientID with its issuer. An empty PatientID is nobody's, and whose a held exam
-    is has to be settled: then the case stands alone. Exams without a date come last.
-    """
-    exam = case.exam
-    if not exam.patient_id or exam.state == "held":
-        return _points([case])
-    query = select(Exam).where(
-        _latest(),
-        Exam.patient_id == exam.patient_id,
-        Exam.issuer == exam.issuer,
-        Exam.pipeline == exam.pipeline,
-        Exam.state != "held",
-    )
-    cases = _with_jobs(session, session.scalars(query).all())
-    times = session.execute(
-        select(ExamInstance.exam_id, sql.min(Instance.study_time))
-        .join(Instance, Instance.id == ExamInstance.instance_id)
-        .where(
-            ExamInstance.exam_id.in_([one.exam.id for one in cases]),
-            Instance.study_uid == Exam.study_uid,
-            Exam.id == ExamInstance.exam_id,
-        )
-        .group_by(ExamInstance.exam_id)
-    )
-    time_of = {exam_id: time.replace(":", "") for exam_id, time in times}
-
-    def acquired(one: Case) -> tuple[date, str, str]:
-        exam = one.exam
-        return day(exam.study_date) or date.max, time_of.get(exam.id, ""), exam.id
-
-    return _points(sorted(cases, key=acquired))
-
-
-def _points(cases: Sequence[Case]) -> list[Point]:
-    first: dict[str, float] = {}
-    points = []
-    for case in cases:
-        changes: dict[str, float | None] = {}
-        for item in case.volumes:
-            if day(case.exam.study_date) is None:
-                changes[item.region] = None
-            elif item.region not in first:
-                first[item.region] = item.value
-                changes[item.region] = None
-            else:
-                base = first[item.region]
-                changes[item.region] = (item.value / base - 1) * 100 if base else None
-        points.append(Point(case, changes))
-    return points
 
 
 def under_accession(

@@ -10,7 +10,7 @@ from pydicom.encaps import generate_frames
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 from starlette.testclient import TestClient
 
-from overread.store.tables import Instance
+from overread.store.tables import Audit, Instance
 from tests.portal.dicomweb.web import decode, encode, image, parts, stow_body, url_of
 from tests.portal.filled import Filled
 
@@ -45,6 +45,17 @@ def test_metadata_of_a_series(filled: Filled, reader: TestClient) -> None:
     series = whole[0]["0020000E"]["Value"][0]
     one = reader.get(f"/dicom-web/studies/{study}/series/{series}/instances/{uid}/metadata")
     assert one.json() == whole[:1]
+
+
+def test_who_is_given_images_is_audited(filled: Filled, reader: TestClient) -> None:
+    study, series = filled.studies["six-2"], filled.segs["six-2"]
+    with filled.database.read() as session:
+        seg = session.query(Instance).filter_by(series_uid=series).one()
+    for path in ("/metadata", ""):
+        reader.get(f"/dicom-web/studies/{study}/series/{series}{path}")
+    with filled.database.read() as session:
+        told = session.query(Audit).filter_by(subject=f"instance {seg.id}").all()
+    assert [(row.actor, row.action) for row in told] == [("rosa", "retrieve images")] * 2
 
 
 def test_a_series_is_given_as_it_is_stored(filled: Filled, reader: TestClient) -> None:

@@ -11,7 +11,7 @@ from fastapi.responses import Response, StreamingResponse
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from overread.portal.auth import require
+from overread.portal.auth import require, signed_in
 from overread.portal.dicomweb.media import (
     DICOM,
     FRAME_TYPES,
@@ -41,6 +41,7 @@ from overread.portal.dicomweb.source import (
 )
 from overread.portal.state import Here, Portal
 from overread.store import studies
+from overread.store.audit import record
 from overread.store.tables import Instance
 
 router = APIRouter(
@@ -68,11 +69,21 @@ def _asked(portal: Portal, study: str, series: str = "", instance: str = "") -> 
     return found
 
 
+def _note(request: Request, portal: Portal, found: list[Instance]) -> None:
+    """Tell the audit who is given images; frames are not told of, since they follow metadata."""
+    signed = signed_in(request)
+    if signed is not None:
+        subject, detail = f"instance {found[0].id}", {"instances": len(found)}
+        with portal.database.write() as session:
+            record(session, portal.now(), signed.account.name, "retrieve images", subject, detail)
+
+
 def _metadata(request: Request, portal: Portal, found: list[Instance]) -> Response:
     if not any(
         matches(wish, kind, ()) for wish in accepted(request) for kind in (JSON, "application/json")
     ):
         raise HTTPException(406, f"metadata are given as {JSON} only")
+    _note(request, portal, found)
     base = service(request)
     body = array(instance_json(portal.archive, one, base) for one in found)
     return StreamingResponse(body, media_type=JSON)
@@ -100,6 +111,7 @@ def instance_metadata(
 
 def _whole(request: Request, portal: Portal, found: list[Instance]) -> Response:
     """Give whole objects; multipart, or the one object itself where the client asks for that."""
+    _note(request, portal, found)
     for wish in accepted(request):
         if not all(matches(wish, DICOM, (syntax_of(one),)) for one in found):
             continue
