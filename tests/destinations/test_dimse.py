@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import MRImageStorage, Verification  # type: ignore[attr-defined]
 
 from overread.destinations import Parcel
-from overread.destinations.dimse import Dimse
+from overread.destinations.dimse import Dimse, prepare_requestor
 from overread.errors import Unavailable
 from tests.dicom.series import affine, images
 
@@ -113,3 +114,18 @@ def test_being_turned_away_is_said(free_port: int) -> None:
 def test_wrong_settings_are_named(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=f"destination PACS: {said}"):
         Dimse("PACS", settings)
+
+
+def test_an_answer_is_left_to_the_one_who_waits_for_it(free_port: int) -> None:
+    """pynetdicom's loop looks for requests between any two instructions of ours; it gets none."""
+    with peer(free_port, 0x0000):
+        entity = AE()
+        entity.add_requested_context(Verification)
+        handler = (evt.EVT_CONN_OPEN, prepare_requestor)
+        association = entity.associate("127.0.0.1", free_port, evt_handlers=[handler])
+        assert association.is_established
+        answer: Any = (1, object())
+        association.dimse.msg_queue.put(answer)
+        time.sleep(0.1)  # a hundred turns of that loop
+        assert association.dimse.get_msg(block=True) == answer
+        association.release()

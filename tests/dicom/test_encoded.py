@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zlib
 from io import BytesIO
 from typing import Any
 
@@ -44,6 +45,8 @@ SYNTAXES = [
     "1.2.826.0.1.99.1",
 ]
 
+LONGEST_INFLATED = "overread.dicom.encoded._LONGEST_INFLATED"
+
 
 def dataset_of(file: bytes) -> bytes:
     return file[file_meta(file)[1] :]
@@ -75,6 +78,10 @@ def cut(keep: int) -> bytes:
     return dataset_of(as_file(ct()))[:keep]
 
 
+def deflated() -> bytes:
+    return dataset_of(as_file(ct(), DeflatedExplicitVRLittleEndian))
+
+
 def encapsulated() -> bytes:
     one = ct(PixelData=encapsulate([b"\1\2" * 50]))
     one["PixelData"].VR = "OB"
@@ -90,6 +97,7 @@ def encapsulated() -> bytes:
         pytest.param(encapsulated()[:-8], JPEG2000Lossless, "truncated", id="no delimiter"),
         pytest.param(encapsulated()[:-20], JPEG2000Lossless, "truncated", id="cut fragment"),
         pytest.param(b"not a dataset", ExplicitVRLittleEndian, "bytes", id="text"),
+        pytest.param(deflated()[:-9], DeflatedExplicitVRLittleEndian, "trunc", id="cut deflated"),
         pytest.param(b"\xff" * 99, DeflatedExplicitVRLittleEndian, "inflated", id="not deflated"),
         pytest.param(
             dataset_of(as_file(ct())),
@@ -102,6 +110,21 @@ def encapsulated() -> bytes:
 def test_what_cannot_be_read_is_refused(data: bytes, syntax: str, reason: str) -> None:
     with pytest.raises(Unparseable, match=reason):
         parse(data, syntax)
+
+
+def test_a_dataset_may_not_inflate_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = deflated()
+    inflated = len(zlib.decompress(data, -zlib.MAX_WBITS))
+    monkeypatch.setattr(LONGEST_INFLATED, inflated)
+    assert text(parse(data, DeflatedExplicitVRLittleEndian).header, "PatientID") == "P1"
+    monkeypatch.setattr(LONGEST_INFLATED, inflated - 1)
+    with pytest.raises(Unparseable, match="inflates past"):
+        parse(data, DeflatedExplicitVRLittleEndian)
+
+
+def test_padding_after_a_deflated_dataset_is_not_read() -> None:
+    read = parse(deflated() + b"\0\0", DeflatedExplicitVRLittleEndian)
+    assert text(read.header, "PatientID") == "P1"
 
 
 def test_whole_encapsulated_pixels_are_taken() -> None:

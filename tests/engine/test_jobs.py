@@ -70,7 +70,7 @@ def test_kill_in_a_step_and_earlier_steps_are_not_run_again(world: World) -> Non
     job = world.wait_for_step("slow")
     before = world.steps(job)
     world.kill()
-    (world.root / "data" / "work" / job.id / ".slow.unfinished" / "half").write_text("x")
+    (world.folder(job) / ".slow.unfinished" / "half").write_text("x")
     world.start()
     job = world.wait_for_job("done", "failed")
     assert job.state == "done", job.reason
@@ -80,7 +80,8 @@ def test_kill_in_a_step_and_earlier_steps_are_not_run_again(world: World) -> Non
     }  # fmt: skip
     assert after["volume"].started_at == before["volume"].started_at
     assert world.count(Result) == 2 and ours(world) == 1
-    assert not list((world.root / "data" / "work" / job.id).rglob("half"))
+    assert not list(world.folder(job).rglob("half"))
+    assert not list((world.root / "data" / "boxes").glob("*/*"))
 
 
 def test_no_result_is_doubled_wherever_it_is_killed(world: World) -> None:
@@ -263,7 +264,7 @@ def test_files_between_steps_that_are_gone_are_made_again_by_a_retry(world: Worl
     world.start()
     world.arrive(exam_images())
     job = world.wait_for_job("failed")
-    shutil.rmtree(world.root / "data" / "work" / job.id / "volume")
+    shutil.rmtree(world.folder(job) / "volume")
     with world.database.write() as session:
         session.execute(update(Job).values(definition=faster()))
         jobs.retry(session, job.id, at=now(), actor="ann", from_step="slow")

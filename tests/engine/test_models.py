@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from pydicom.uid import SegmentationStorage
+from sqlalchemy import select
 
+import overread.examples
 from overread.engine.weights import verify
 from overread.errors import StepFailed
+from overread.site import load
+from overread.store.tables import Instance, Job, Result
+from tests.dicom.series import affine, ball, images
 from tests.engine.world import THRESHOLD_STEPS, World, exam_images, pipeline
 
 CODE = {"value": "49755003", "scheme": "SCT", "meaning": "Morphologically Abnormal Structure"}
@@ -46,6 +54,45 @@ def test_a_changed_model_file_is_not_run(world: World) -> None:
     assert job.state == "failed"
     assert "model.onnx has SHA-256" in job.reason and "pinned to" in job.reason
     assert not world.steps(job)  # it did not even begin
+
+
+def test_killed_in_the_middle_of_infer_nothing_is_run_or_kept_twice(world: World) -> None:
+    """The example's pipeline and model, on an image so large that inference takes a while."""
+    example = Path(overread.examples.__file__).parent / "bts"
+    if not list((example / "models").rglob("*.onnx")):
+        pytest.skip("the example's model is not here")
+    shutil.copytree(example / "models", world.root / "models")
+    definition = load(example, {}).pipelines["brain-tumour"]
+    world.pipelines = [
+        definition.model_dump(mode="json", by_alias=True)
+        | {"ae_title": "BRIGHT", "complete": pipeline()["complete"], "send": {}}
+    ]
+    world.build()
+    world.start()
+    shape = (48, 256, 256)
+    array = np.where(ball(shape, 0.9), 200, 0) + np.where(ball(shape, 0.2), 500, 0)
+    world.arrive(images(array.astype(np.int16), affine((3.2, 0.86, 0.86))))
+    job = world.wait_for_step("raw")
+    before = world.steps(job)
+    assert before["raw"].operator == "infer"
+    world.kill()
+    assert world.steps(job)["raw"].state == "running"
+    world.start()
+    job = world.wait_for_job("done", "failed", "refused", seconds=180)
+    assert job.state == "done", job.reason
+    after = world.steps(job)
+    assert {name: run.runs for name, run in after.items() if run.runs != 1} == {"raw": 2}
+    assert set(after) == set(definition.steps)
+    earlier = before.keys() - {"raw"}
+    assert earlier >= {"t1c", "volume", "fine", "norm"}
+    for name in earlier:
+        assert after[name].started_at == before[name].started_at
+        assert after[name].outputs == before[name].outputs
+    with world.database.read() as session:
+        assert sorted(session.scalars(select(Result.name))) == ["seg", "volumes"]
+        made = session.scalars(select(Instance).where(Instance.standing == "ours")).all()
+    assert [one.sop_class_uid for one in made] == [SegmentationStorage]
+    assert world.count(Job) == 1
 
 
 def test_a_file_is_read_again_when_it_changed(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from overread.operators import files
 from tests.dicom.series import affine, ball
 
 PROBE = '''
-import os, socket, time
+import os, resource, socket, time
 from pathlib import Path
 import numpy as np
 from overread.dicom.volume import Volume
@@ -48,6 +48,12 @@ def probe(volume: Volume, account: Account, *, do: str, path: str = "", port: in
         time.sleep(60)
     elif do == "memory":
         blocks = [np.empty(10**8, dtype=np.uint8) for _ in range(40)]
+    elif do == "file limit":
+        account.notes.append(str(resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        except (OSError, ValueError) as error:
+            account.notes.append(type(error).__name__)
     elif do == "die":
         os.kill(os.getpid(), 11)
     elif do == "exit":
@@ -135,12 +141,37 @@ def test_a_site_within_the_search_path_is_hidden_all_the_same(
     work.mkdir(parents=True)
     (site / "data" / "overread.sqlite").write_text("patients")
     monkeypatch.syspath_prepend(str(tmp_path))
-    box = Box("bubblewrap", 10**9, 1, work, hidden=site)
-    walls = box.command()[: -len(Box("none", 10**9, 1, work).command())]
-    find = [*walls, "find", str(tmp_path)]
-    shown = subprocess.run(find, capture_output=True, text=True, check=False)
-    assert shown.returncode == 0, shown.stderr
-    assert set(shown.stdout.split()) == {str(path) for path in (tmp_path, site, work.parent, work)}
+    shown = within(Box("bubblewrap", 10**9, 1, work, hidden=(site,)), "find", str(tmp_path))
+    assert set(shown.split()) == {str(path) for path in (tmp_path, site, work.parent, work)}
+
+
+def test_data_elsewhere_is_hidden_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as below /opt, which is shown; here below a folder of the interpreter's path."""
+    site, data = tmp_path / "site", tmp_path / "opt" / "data"
+    (data / "work").mkdir(parents=True)
+    (data / "models").mkdir()
+    (data / "overread.sqlite").write_text("patients")
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path / "opt"))
+    box = Box("bubblewrap", 10**9, 1, data / "work", (data / "models",), (site, data))
+    assert within(box, "ls", str(data)).split() == ["models", "work"]
+    wrote = f"touch {data}/x /x; touch {data}/work/x && ls {data} {data}/work"
+    shown = within(box, "sh", "-c", wrote)
+    assert shown.split() == [f"{data}:", "models", "work", f"{data}/work:", "x"]
+
+
+def test_what_a_child_keeps_in_memory_files_is_limited(tmp_path: Path) -> None:
+    for place in ("/tmp", "/dev/shm"):  # noqa: S108, the child's own
+        shown = within(Box("bubblewrap", 10**9, 1, tmp_path), "df", "-B1", "--output=size", place)
+        assert int(shown.split()[1]) <= 1 << 30
+
+
+def within(box: Box, *command: str) -> str:
+    """Run a command as a child would run, and return what it printed."""
+    walls = box.command()[: -len(Box("none", box.memory, 1, box.work).command())]
+    ran = subprocess.run([*walls, *command], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
 
 
 def test_it_has_no_network(probe: Probe) -> None:
@@ -179,6 +210,39 @@ def test_too_much_memory_fails_with_the_number(probe: Probe) -> None:
     with pytest.raises(StepFailed, match=r"more memory than the 2 GB"):
         probe.run(do="memory")
     assert probe.run(do="nothing")["type"] == "Volume"
+
+
+def test_a_file_may_not_grow_without_end(probe: Probe) -> None:
+    limit, refused = probe.notes(do="file limit")
+    assert int(limit) == 32 << 30 and refused == "ValueError"
+
+
+class Liar(Box):
+    """A child in whose place a shell says what it likes."""
+
+    said = ""
+
+    def command(self) -> list[str]:
+        return ["sh", "-c", self.said]
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("echo nonsense", "an answer that is none"),
+        ("echo [1]", "an answer that is none"),
+        ("yes [ | head -c 200000 | tr -d '\\n'; echo", "an answer that is none"),
+        ("cat /dev/zero", "has no end"),
+    ],
+)
+def test_an_answer_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, why: str
+) -> None:
+    monkeypatch.setattr(Liar, "said", f"{said}; sleep 60")
+    child = Child(Liar("none", 10**9, 1, tmp_path))
+    with pytest.raises(StepFailed, match=why):
+        child.run({}, 30, lambda: None)
+    assert child._process is None
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,11 @@ class World:
         with self.database.read() as session:
             return list(reversed(jobs.jobs(session)))
 
+    def folder(self, job: Job) -> Path:
+        """Where a job's work folder lies: with the others, or in a box."""
+        data = self.root / "data"
+        return next(iter([*data.glob(f"work/{job.id}"), *data.glob(f"boxes/*/{job.id}")]))
+
     def all_exams(self) -> list[Exam]:
         """All exams, the oldest first."""
         with self.database.read() as session:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import struct
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 
 from pynetdicom.association import Association as Sending
@@ -24,17 +26,50 @@ def store(sending: Sending, data: bytes, sop_class: str, sop_instance: str) -> t
         for context in sending.accepted_contexts
         if context.abstract_syntax == sop_class
     )
+    with _paused(sending):
+        sending.dimse.send_msg(request, context)
+        _, answer = sending.dimse.get_msg(block=True)
+    assert isinstance(answer, C_STORE), "no answer"
+    assert answer.Status is not None
+    return answer.Status, str(answer.ErrorComment or "")
+
+
+def say(
+    sending: Sending, context_id: int, elements: dict[int, bytes], data: bytes = b""
+) -> tuple[int, str] | None:
+    """Send a message whose command has these elements of group 0000, and these bytes as dataset.
+
+    Returns status and comment of the answer; none where that is an abort.
+    """
+    command = b"".join(
+        struct.pack("<HHL", 0, element, len(value)) + value for element, value in elements.items()
+    )
+    fragments = [(3, command), (2, data)] if data else [(3, command)]
+    body = b"".join(
+        struct.pack(">LBB", len(part) + 2, context_id, control) + part
+        for control, part in fragments
+    )
+    with _paused(sending):
+        connection = sending.dul.socket
+        assert connection is not None
+        connection.send(pdu(0x04, body))
+        _, answer = sending.dimse.get_msg(block=True)
+    if answer is None:
+        return None
+    assert isinstance(answer, C_STORE)
+    return answer.Status or 0, str(answer.ErrorComment or "")
+
+
+@contextmanager
+def _paused(sending: Sending) -> Iterator[None]:
+    """Keep the thread of an association from taking what is answered."""
     sending._reactor_checkpoint.clear()
     while not sending._is_paused:
         time.sleep(0.01)
     try:
-        sending.dimse.send_msg(request, context)
-        _, answer = sending.dimse.get_msg(block=True)
+        yield
     finally:
         sending._reactor_checkpoint.set()
-    assert isinstance(answer, C_STORE), "no answer"
-    assert answer.Status is not None
-    return answer.Status, str(answer.ErrorComment or "")
 
 
 def talk(port: int, data: bytes) -> bytes:

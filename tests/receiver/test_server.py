@@ -23,8 +23,11 @@ from pydicom.uid import (
 )
 from sqlalchemy import func, select
 
+from overread.dicom.encoded import file_meta
+from overread.receiver import association
+from overread.receiver.server import Receiver
 from overread.store.tables import Arrival, Association, Delivery, Instance, Quarantine, Turned
-from tests.receiver.raw import ABORT_HEAD, pdu, store, talk
+from tests.receiver.raw import ABORT_HEAD, pdu, say, store, talk
 from tests.receiver.world import World, encoded, write
 from tests.store.objects import as_file, ct, fresh
 
@@ -282,10 +285,101 @@ def test_repeats_variants_and_conflicts_are_all_answered_success(
         pytest.param(pdu(0x04, b""), 2, id="data before an association"),
         pytest.param(pdu(0x01, bytes(80)), 6, id="a request that is none"),
         pytest.param(bytes.fromhex("01 00 ffffffff"), 6, id="a PDU without end"),
+        pytest.param(bytes.fromhex("01 00 00100001"), 6, id="a request without end"),
     ],
 )
 def test_what_is_no_dicom_peer_is_aborted(world: World, data: bytes, reason: int) -> None:
     assert talk(world.port, data) == ABORT_HEAD + bytes([reason])
+
+
+@pytest.mark.parametrize("field", [None, b"", b"\1", b"\1\0\x30\0"])
+def test_a_message_without_command_field_is_aborted(world: World, field: bytes | None) -> None:
+    elements = {0x0110: b"\1\0", 0x0800: b"\1\1"}
+    if field is not None:
+        elements = {0x0100: field, **elements}
+    sending = world.associate()
+    assert say(sending, 1, elements) is None
+    ends = time.monotonic() + 10
+    while not sending.is_aborted and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert sending.is_aborted
+    assert world.dcmtk("echoscu")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("whole", "status"),
+    [pytest.param(True, 0xA900, id="a dataset"), pytest.param(False, 0xC000, id="none")],
+)
+@pytest.mark.parametrize("named", [{}, {0x0002: b""}, {0x0002: b"\0\0"}])
+def test_what_a_command_names_no_class_of_is_quarantined(
+    world: World, named: dict[int, bytes], whole: bool, status: int
+) -> None:
+    one = fresh()
+    file = as_file(one)
+    data = file[file.index(b"\x08\0\x05\0CS") :] if whole else b"this is not DICOM at all"
+    sending = world.associate((CTImageStorage, ExplicitVRLittleEndian))
+    command = {0x0100: b"\1\0", 0x0110: b"\7\0", 0x0700: b"\2\0", 0x0800: b"\1\0"}
+    command |= {0x1000: str(one.SOPInstanceUID).encode().ljust(64, b"\0")}
+    answer = say(sending, 1, named | command, data)
+    sending.release()
+    assert answer is not None
+    assert answer[0] == status
+    row = max(world.rows(Quarantine), key=lambda row: row.at)
+    assert (row.status, row.affected_sop_instance_uid) == (status, one.SOPInstanceUID)
+    kept = world.archive.path(row.key).read_bytes()
+    assert kept[file_meta(kept)[1] :] == data
+    assert of(world, one.SOPInstanceUID) == []
+
+
+def test_who_asks_for_nothing_takes_no_place(world: World) -> None:
+    """Strangers that drip the bytes of a request do not shut the scanners out."""
+    strangers = [socket.create_connection(("127.0.0.1", world.port)) for _ in range(10)]
+    try:
+        for stranger in strangers:
+            stranger.sendall(b"\1\0")
+        held = [world.associate() for _ in range(4)]
+        assert all(sending.is_established for sending in held)
+        assert world.associate().is_rejected
+        for sending in held:
+            sending.release()
+    finally:
+        for stranger in strangers:
+            stranger.close()
+
+
+def test_connections_above_any_need_are_closed_at_once(own_world: World) -> None:
+    own_world.build().start()
+    strangers = [socket.create_connection(("127.0.0.1", own_world.port)) for _ in range(17)]
+    try:
+        strangers[-1].settimeout(10)
+        assert strangers[-1].recv(1) == b""
+        strangers[0].setblocking(False)
+        with pytest.raises(BlockingIOError):
+            strangers[0].recv(1)
+    finally:
+        for stranger in strangers:
+            stranger.close()
+    ends = time.monotonic() + 10
+    while own_world.dcmtk("echoscu")[0] and time.monotonic() < ends:
+        time.sleep(0.1)
+    assert own_world.dcmtk("echoscu")[0] == 0
+
+
+def test_a_request_has_to_come_in_time_and_what_follows_has_not(
+    own_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(association, "REQUEST_SECONDS", 1.0)
+    receiver = Receiver(own_world.build().site)
+    receiver.start()
+    try:
+        sending = own_world.associate()
+        began = time.monotonic()
+        assert talk(receiver.port, b"\1\0\0\0") == b""
+        assert 0.9 < time.monotonic() - began < 10
+        assert sending.send_c_echo().Status == 0
+        sending.release()
+    finally:
+        receiver.close()
 
 
 def test_an_aborted_association_is_recorded(world: World) -> None:

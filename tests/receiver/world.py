@@ -14,10 +14,11 @@ from typing import Any
 
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.association import Association as Sending
 from sqlalchemy import select
 
+from overread.destinations.dimse import prepare_requestor
 from overread.dicom.encoded import file_meta
 from overread.site import SiteFolder, load
 from overread.store.archive import Archive
@@ -149,7 +150,12 @@ class World:
         ae = AE(ae_title=calling)
         for abstract, transfer in contexts or [("1.2.840.10008.1.1", ExplicitVRLittleEndian)]:
             ae.add_requested_context(abstract, transfer)
-        return ae.associate("127.0.0.1", self.port, ae_title=called)
+        return ae.associate(
+            "127.0.0.1",
+            self.port,
+            ae_title=called,
+            evt_handlers=[(evt.EVT_CONN_OPEN, prepare_requestor)],
+        )
 
     def rows(self, table: Any) -> list[Any]:
         """All rows of a table, the oldest first where they have numbers."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError, StatementError
+from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError, OperationalError, StatementError
 
 from overread.store.database import Database
 from overread.store.tables import Arrival, Base, Lease
@@ -121,6 +121,17 @@ def test_a_naive_time_is_refused(database: Database) -> None:
     naive = Lease(name="x", holder="me", expires_at=NOW.replace(tzinfo=None))
     with pytest.raises(StatementError, match="no time zone"), database.write() as session:
         session.add(naive)
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+def test_an_error_quotes_no_value(tmp_path: Path, backend: str) -> None:
+    url = {"sqlite": f"sqlite:///{tmp_path / 'o.sqlite'}", "postgresql": "postgresql+psycopg://h/d"}
+    database = Database(url[backend])
+    assert database.engine.hide_parameters
+    if database.is_sqlite:
+        with pytest.raises(OperationalError) as caught, database.read() as session:
+            session.execute(text("SELECT * FROM nowhere WHERE name = :name"), {"name": "Doe^Jane"})
+        assert "nowhere" in str(caught.value) and "Doe" not in str(caught.value)
 
 
 def test_an_sqlite_url_names_a_file() -> None:

@@ -28,13 +28,12 @@ from overread.store.archive import Archive
 from overread.store.database import Database
 from overread.store.instances import (
     Kept,
-    are_one_patient,
     keep,
     keep_ours,
-    patients_of_study,
     settle,
     take,
 )
+from overread.store.patients import are_one_patient, patients_of_study
 from overread.store.tables import Arrival, Delivery, Instance
 from tests.store.objects import as_file, ct, fresh
 
@@ -364,6 +363,33 @@ def test_one_study_under_two_patients_is_held(house: House) -> None:
     assert house.arrive(fresh(), "BRIGHT").held  # the first patient's later ones too
 
 
+def test_one_study_under_two_patients_without_id_is_held(house: House) -> None:
+    house.arrive(fresh(PatientID=""), "BRIGHT")
+    assert not house.arrive(fresh(PatientID=""), "BRIGHT").held
+    assert "two patients" in house.arrive(fresh(PatientID="", PatientName="B"), "BRIGHT").held
+    assert house.arrive(fresh(PatientID=""), "BRIGHT").held  # the first patient's later ones too
+    with house.database.read() as session:
+        assert not are_one_patient(patients_of_study(session, "1.2.3.4"))
+    other = {"StudyInstanceUID": "1.2.9", "PatientID": ""}
+    assert not house.arrive(fresh(**other), "BRIGHT").held
+    assert house.arrive(fresh(**other, PatientBirthDate="19700102"), "BRIGHT").held
+    assert house.arrive(fresh(**other, PatientBirthDate="19691231"), "BRIGHT").held
+
+
+def test_a_patient_with_and_one_without_id_are_two(house: House) -> None:
+    house.arrive(fresh(), "BRIGHT")
+    assert house.arrive(fresh(PatientID=""), "BRIGHT").held
+
+
+def test_what_we_made_makes_no_second_patient(house: House) -> None:
+    """Its names and dates are written as the Standard has them, even where the source's are not."""
+    house.arrive(fresh(PatientID="", PatientBirthDate="19700231"), "BRIGHT")
+    with house.database.write() as session:
+        mine = fresh(PatientID="", PatientBirthDate="")
+        keep_ours(session, house.archive, as_file(mine), NOW)
+    assert not house.arrive(fresh(PatientID="", PatientBirthDate="19700231"), "BRIGHT").held
+
+
 def test_one_patient_id_of_two_issuers_is_two_patients(house: House) -> None:
     house.arrive(fresh(IssuerOfPatientID="A"), "BRIGHT")
     assert not house.arrive(fresh(), "BRIGHT").held
@@ -404,7 +430,16 @@ def test_what_is_no_object_is_not_taken(house: House, file: bytes, reason: str) 
     assert [path for path in house.archive.root.rglob("*") if path.is_file()] == []
 
 
-def test_holding_costs_a_long_study_no_more_than_a_short_one(house: House) -> None:
+@pytest.mark.parametrize(
+    ("changes", "looks", "index"),
+    [
+        ({}, "patient_id <", "ix_instance_study_uid_patient_id_issuer"),
+        ({"PatientID": ""}, "patient_name <", "ix_instance_without_patient_id"),
+    ],
+)
+def test_holding_costs_a_long_study_no_more_than_a_short_one(
+    house: House, changes: dict[str, str], looks: str, index: str
+) -> None:
     """The check looks at the edges of an index; it would be quadratic in the study otherwise."""
     statements: list[tuple[str, Any]] = []
     event.listen(
@@ -412,10 +447,10 @@ def test_holding_costs_a_long_study_no_more_than_a_short_one(house: House) -> No
         "before_cursor_execute",
         lambda _c, _u, statement, parameters, *_: statements.append((statement, parameters)),
     )
-    house.arrive(ct(IssuerOfPatientID="A"))
-    looked = next(s for s in statements if "patient_id <" in s[0])
+    house.arrive(ct(IssuerOfPatientID="A", **changes))
+    looked = next(s for s in statements if looks in s[0])
     with house.database.engine.connect() as connection:
         plan = connection.exec_driver_sql("EXPLAIN QUERY PLAN " + looked[0], looked[1]).all()
     steps = [row[3] for row in plan]
     assert not any(step.startswith("SCAN") for step in steps), steps
-    assert sum("ix_instance_study_uid_patient_id_issuer" in step for step in steps) == 4, steps
+    assert sum(index in step for step in steps) == 4, steps

@@ -149,7 +149,7 @@ class Dimse:
             self.settings.port,
             ae_title=self.settings.called or self.name,
             max_pdu=0,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once)],
+            evt_handlers=[(evt.EVT_CONN_OPEN, prepare_requestor)],
         )
         if association.is_established:
             return association
@@ -169,8 +169,21 @@ class Dimse:
         return f"{self.name} ({self.settings.host}:{self.settings.port})"
 
 
-def _send_at_once(event: evt.Event) -> None:
-    """Turn off Nagle's algorithm: with it each image waits some 45 ms for a delayed ACK."""
+def prepare_requestor(event: evt.Event) -> None:
+    """Make an association that we ask for quick and sure; a handler of ``EVT_CONN_OPEN``.
+
+    - Nagle's algorithm is turned off: with it each image waits some 45 ms for a delayed ACK.
+    - pynetdicom's own loop no longer takes messages from the peer. It looks for requests, which a
+      requestor of C-ECHO and C-STORE never gets, and on a busy machine it took the answer that
+      `send_c_store` was waiting for, which then was missed until the timeout.
+    """
     wrapped = event.assoc.dul.socket
     if wrapped is not None and wrapped.socket is not None:
         wrapped.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    dimse = event.assoc.dimse
+    take = dimse.get_msg
+
+    def take_answer(block: bool = False) -> Any:
+        return take(block=True) if block else (None, None)
+
+    dimse.get_msg = take_answer  # type: ignore[method-assign]  # the library has no switch for it

@@ -52,6 +52,9 @@ _UNDEFINED = 0xFFFFFFFF
 _GE_PRIVATE_BIG_ENDIAN_PIXELS = "1.2.840.113619.5.2"
 """Implicit VR Little Endian but for its pixels."""
 
+_LONGEST_INFLATED = 2**30
+"""Deflated bytes may inflate a thousandfold; of what is sent deflated nothing is near this."""
+
 _GEOMETRY = (
     "Rows",
     "Columns",
@@ -284,10 +287,16 @@ def _inflated(
 ) -> bytes | bytearray | memoryview:
     if transfer_syntax != DeflatedExplicitVRLittleEndian:
         return data
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        return zlib.decompress(data, -zlib.MAX_WBITS)
+        inflated = inflater.decompress(data, _LONGEST_INFLATED + 1)
     except zlib.error as error:
         raise Unparseable(f"its deflated dataset cannot be inflated: {error}") from error
+    if len(inflated) > _LONGEST_INFLATED:
+        raise Unparseable(f"its deflated dataset inflates past {_LONGEST_INFLATED} bytes")
+    if not inflater.eof:  # what follows the end is padding
+        raise Unparseable("its deflated dataset cannot be inflated: truncated")
+    return inflated
 
 
 def _read(

@@ -27,6 +27,7 @@ from overread.site import SiteFolder
 from overread.store import instances
 from overread.store.archive import Archive
 from overread.store.database import Database
+from overread.store.patients import are_one_patient, patients_of_study
 from overread.store.tables import Arrival, Association, Exam, ExamInstance, Instance
 
 _BATCH = 300
@@ -282,6 +283,4 @@ def _two_patients(session: Session, exam: Exam) -> bool:
         .where(ExamInstance.exam_id == exam.id)
         .distinct()
     )
-    return not all(
-        instances.are_one_patient(instances.patients_of_study(session, study)) for study in studies
-    )
+    return not all(are_one_patient(patients_of_study(session, study)) for study in studies)

@@ -34,6 +34,9 @@ from overread.operators.run import run
 from overread.pipelines.model import ModelCard
 from overread.pipelines.ports import Context, Model, signature
 
+_FILE_BYTES = 32 << 30
+"""No file that a step writes may be larger; a CT of 2,000 slices as float64 has 4 GB."""
+
 
 class Memory:
     """What the steps of the current job have made."""
@@ -189,7 +192,9 @@ def _say(channel: TextIO, message: dict[str, Any]) -> None:
 def main() -> None:
     """Serve requests until the worker closes our stdin."""
     limit = int(sys.argv[1])
+    # Both hold for each process. RLIMIT_NPROC would count those of the user outside as well.
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_BYTES, _FILE_BYTES))
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what operators print is not an answer
     logging.basicConfig(

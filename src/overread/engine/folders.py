@@ -1,5 +1,8 @@
 """The work folder of a job: its exam laid out, and what each step has made.
 
+A child writes there while the worker reads, and is not trusted: nothing is followed out of the
+folder, and nothing that is no plain file is opened.
+
 ::
 
     JOB/_exam/exam.json, 00001.dcm …   copies of the exam's files, and the associations they came by
@@ -9,15 +12,21 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Iterable
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from overread.dicom.study import Origin
+from overread.errors import StepFailed
 
 EXAM = "_exam"
 """Name of the exam's folder, and of the exam among a step's inputs; no step can be called that."""
@@ -85,23 +94,126 @@ class JobFolder:
     def log(self, name: str) -> str:
         """Return what a step printed and logged; of a long one the end."""
         try:
-            text = self.log_file(name).read_bytes()
+            with _plain(self.log_file(name)) as stream:
+                cut = os.fstat(stream.fileno()).st_size - _LOG_BYTES
+                stream.seek(max(0, cut))
+                return ("…" if cut > 0 else "") + stream.read(_LOG_BYTES).decode(errors="replace")
         except FileNotFoundError:
             return ""
-        cut = len(text) > _LOG_BYTES
-        return ("…" if cut else "") + text[-_LOG_BYTES:].decode(errors="replace")
+        except StepFailed as error:
+            return str(error)
 
     def whole(self, name: str, files: dict[str, Any]) -> bool:
         """Say whether what a step made is still there, as it was recorded."""
-        return self.step(name).is_dir() and digests(self.step(name)) == files
+        try:
+            return digests(self.step(name)) == files
+        except StepFailed:
+            return False
+
+
+class JobFolders:
+    """Where the folders of jobs lie: together, or in the box of the child that runs the job.
+
+    A box is the one folder that a child can write to, so a child reaches the job that it runs and
+    no other. A folder goes in and out by one rename: wherever a process is killed, it is whole and
+    in one place, and whoever takes the job up finds it there.
+
+    Parameters
+    ----------
+    kept : Path
+        Where they lie together, out of every child's reach.
+    boxes : Path
+        Has the boxes of all workers, on the same file system.
+    """
+
+    def __init__(self, kept: Path, boxes: Path) -> None:
+        self.kept = kept
+        self.boxes = boxes
+        self._lent: dict[str, Path] = {}
+
+    def of(self, job: str) -> JobFolder:
+        """Return the folder of a job, where it lies now."""
+        return JobFolder(self._lent.get(job, self.kept) / job)
+
+    def fetch(self, job: str) -> JobFolder:
+        """Return the folder of a job that no child of ours runs; from a box it was left in."""
+        for left in self.boxes.glob(f"*/{job}"):
+            _move(left, self.kept)
+        return self.of(job)
+
+    @contextmanager
+    def lent(self, job: str, box: Path) -> Iterator[None]:
+        """Let a child have the folder of a job, by its box, and take it back afterwards."""
+        self.empty(box)
+        self.fetch(job)
+        with suppress(FileNotFoundError):  # no step has begun
+            (self.kept / job).rename(box / job)
+        self._lent[job] = box
+        try:
+            yield
+        finally:
+            if self._lent.get(job) == box:
+                del self._lent[job]
+            self.empty(box)
+
+    def empty(self, box: Path) -> None:
+        """Take back what lies in a box."""
+        for left in box.iterdir():
+            _move(left, self.kept)
+
+
+def _move(left: Path, to: Path) -> None:
+    """Move a folder, unless there is one of that name; what is no folder is removed."""
+    with suppress(FileNotFoundError):  # another worker has been faster
+        if left.is_symlink() or not left.is_dir():
+            left.unlink()
+            return
+        try:
+            left.rename(to / left.name)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def _plain(file: Path) -> Iterator[BufferedReader]:
+    """Open a file that model code has made, if it is one.
+
+    Raises
+    ------
+    StepFailed
+        It is a link, a pipe or the like.
+    """
+    try:
+        # Without O_NONBLOCK the opening of a pipe would wait for its writer.
+        handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        raise StepFailed(f"{file.name} is no plain file") from None
+    with os.fdopen(handle, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise StepFailed(f"{file.name} is no plain file")
+        yield stream
 
 
 def digests(folder: Path) -> dict[str, dict[str, Any]]:
-    """Describe the files of a folder: relative path to ``sha256`` and ``size``."""
+    """Describe the files of a folder that a step made: relative path to ``sha256`` and ``size``.
+
+    Raises
+    ------
+    StepFailed
+        It is no folder, or something in it is neither a folder nor a plain file.
+    """
+    if folder.is_symlink() or folder.parent.is_symlink() or not folder.is_dir():
+        raise StepFailed(f"{folder.name} is no folder")
     found: dict[str, dict[str, Any]] = {}
     for file in sorted(folder.rglob("*")):
-        if file.is_file():
-            with file.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            found[str(file.relative_to(folder))] = {"sha256": digest, "size": file.stat().st_size}
+        if stat.S_ISDIR(file.lstat().st_mode):
+            continue
+        with _plain(file) as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            size = os.fstat(stream.fileno()).st_size
+        found[str(file.relative_to(folder))] = {"sha256": digest, "size": size}
     return found

@@ -20,7 +20,7 @@ import structlog
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from overread.engine.folders import JobFolder, digests
+from overread.engine.folders import JobFolders, digests
 from overread.engine.headers import origin_of
 from overread.engine.keeping import keep_results
 from overread.engine.opening import Ticket
@@ -70,6 +70,8 @@ class Jobs:
         Before its launch.
     children : Children
         One for each job at once.
+    folders : JobFolders
+        The work folders of jobs.
     boot : str
         New at each start of this worker.
     """
@@ -82,6 +84,7 @@ class Jobs:
         *,
         workflows: Workflows,
         children: Children,
+        folders: JobFolders,
         boot: str,
     ) -> None:
         self.site = site
@@ -89,6 +92,7 @@ class Jobs:
         self.archive = archive
         self.workflows = workflows
         self.children = children
+        self.folders = folders
         self.boot = boot
         self.stopping = threading.Event()
         workflows.register(_WORKFLOW, self.run)
@@ -116,27 +120,22 @@ class Jobs:
             )
             return [Ticket(*row) for row in rows]
 
-    def folder(self, job_id: str) -> JobFolder:
-        """Return a job's work folder."""
-        return JobFolder(work_folder(self.site) / job_id)
-
     def run(self, job_id: str, attempt: int) -> str:
         """Run an attempt of a job: the workflow's body. Return the state it ends in."""
         names = self._claim(job_id, attempt)
         if names is None:
             return "not ours"
-        outcome = "done"
-        with self.children.one() as child:
-            work: list[tuple[str, Callable[[str, int], None]]] = [
-                ("stage", self._stage),
-                *((name, self._step_of(name, child)) for name in names),
-                ("keep", self._keep),
-            ]
-            for name, do in work:
-                outcome = self.workflows.step(name, self._guarded(do), job_id, attempt)
-                if outcome != "done":
-                    break
-        return outcome
+
+        def do(name: str, function: Callable[[str, int], None]) -> str:
+            return str(self.workflows.step(name, self._guarded(function), job_id, attempt))
+
+        outcome = do("stage", self._stage)
+        with self.children.one() as child, self.folders.lent(job_id, child.box.work):
+            for name in names:
+                if outcome == "done":
+                    outcome = do(name, self._step_of(name, child))
+        # No child is by while the exam is laid out and the results are read.
+        return do("keep", self._keep) if outcome == "done" else outcome
 
     def _claim(self, job_id: str, attempt: int) -> list[str] | None:
         """Make the job this worker's; return its steps in order, or none if it is not to run."""
@@ -217,7 +216,7 @@ class Jobs:
             ).all()
         for model in job.models:
             verify(weights(self.site, model), model["digest"])
-        self.folder(job_id).lay_out(
+        self.folders.fetch(job_id).lay_out(
             (self.archive.path(instance.key), origin_of(arrival, association))
             for instance, arrival, association in rows
         )
@@ -235,6 +234,11 @@ class Jobs:
             return
         try:
             answer = child.run(request, request["timeout"], self._watch(job_id))
+            outputs = {
+                "type": answer["type"],
+                "files": digests(self.folders.of(job_id).unfinished(name)),
+                "instances": answer["instances"],
+            }
         except (Refused, StepFailed) as error:
             refused = isinstance(error, Refused)
             state = StepState.REFUSED if refused else StepState.FAILED
@@ -243,11 +247,6 @@ class Jobs:
         except Cancelled:
             self._cancelled(job_id, attempt, name)
             raise
-        outputs = {
-            "type": answer["type"],
-            "files": digests(self.folder(job_id).unfinished(name)),
-            "instances": answer["instances"],
-        }
         self._finish(
             job_id, attempt, name, StepState.DONE, outputs=outputs, report=answer["account"]
         )
@@ -274,7 +273,7 @@ class Jobs:
 
     def _begin(self, job_id: str, name: str) -> dict[str, Any] | None:
         """Record that a step begins; return the request for the child, none if it is done."""
-        folder = self.folder(job_id)
+        folder = self.folders.of(job_id)
         with self.database.write() as session:
             job = self._own(session, job_id)
             run = self._run_row(session, job, name)
@@ -336,7 +335,7 @@ class Jobs:
         report: dict[str, Any] | None = None,
         error: str = "",
     ) -> None:
-        folder = self.folder(job_id)
+        folder = self.folders.of(job_id)
         with self.database.write() as session:
             self._own(session, job_id)
             run = _step_run(session, job_id, attempt, name)
@@ -349,7 +348,7 @@ class Jobs:
         with self.database.write() as session:
             run = _step_run(session, job_id, attempt, name)
             run.state, run.ended_at = StepState.CANCELLED, datetime.now(UTC)
-            run.log = self.folder(job_id).log(name)
+            run.log = self.folders.of(job_id).log(name)
 
     def _keep(self, job_id: str, attempt: int) -> None:
         """Keep the results and end the job, in one transaction."""
@@ -365,7 +364,8 @@ class Jobs:
                     select(StepRun).where(StepRun.job_id == job_id, StepRun.attempt == attempt)
                 )
             }
-            keep_results(session, self.archive, self.folder(job_id), job=job, runs=runs, now=now)
+            folder = self.folders.of(job_id)
+            keep_results(session, self.archive, folder, job=job, runs=runs, now=now)
             job.state, job.reason, job.ended_at = JobState.DONE, "", now
 
 
@@ -377,6 +377,11 @@ def workflow_id(job_id: str, attempt: int) -> str:
 def work_folder(site: SiteFolder) -> Path:
     """Return the folder below which jobs have their work folders."""
     return site.settings.data / "work"
+
+
+def box_folder(site: SiteFolder) -> Path:
+    """Return the folder below which children have their boxes."""
+    return site.settings.data / "boxes"
 
 
 def _step_run(session: Session, job_id: str, attempt: int, name: str) -> StepRun:

@@ -23,6 +23,8 @@ from overread.store.exams import members
 from overread.store.tables import Exam, Instance, Job, Result, StepRun, new_id
 from overread.validation.results import Measurements
 
+_RESULTS = (Measurements.__name__, DerivedObject.__name__)
+
 
 def upstream(steps: dict[str, Step], name: str) -> list[str]:
     """List the steps that a step's inputs come from, directly or not, the nearest first."""
@@ -82,9 +84,9 @@ def keep_results(
     exam = session.get_one(Exam, job.exam_id)
     every = [instance.sop_instance_uid for instance, _ in members(session, exam.id)]
     for name in job.definition["results"]:
-        made = files.load(folder.step(name))
+        made = _made(folder, name, runs[name].outputs["files"])
         before = upstream(steps, name)
-        kind, data, digest, instance = _content(session, archive, made, name, job.created_at)
+        kind, data, digest, instance = _content(session, archive, made, job.created_at)
         model = next(iter(models_of(steps, [name, *before], job.models)), None)
         sources = [
             uid for step in [name, *before] for uid in runs[step].outputs.get("instances", [])
@@ -115,26 +117,36 @@ def keep_results(
             _send(session, job, instance, now)
 
 
+def _made(folder: JobFolder, name: str, recorded: dict[str, Any]) -> Measurements | DerivedObject:
+    """Load what a step made as a result: it and nothing else, whatever has run since."""
+    if not folder.whole(name, recorded):
+        raise StepFailed(f"the files of step {name} are not those that it made; retry the job")
+    # Looked at before it is loaded: a series names files anywhere.
+    kind = json.loads((folder.step(name) / files.PORT).read_text(encoding="utf-8"))["type"]
+    made = files.load(folder.step(name)) if kind in _RESULTS else None
+    if not isinstance(made, Measurements | DerivedObject):
+        raise StepFailed(
+            f"step {name} made a {kind}, which cannot be a result; expected measurements or a "
+            "DICOM object"
+        )
+    return made
+
+
 def _content(
-    session: Session, archive: Archive, made: object, name: str, at: datetime
+    session: Session, archive: Archive, made: Measurements | DerivedObject, at: datetime
 ) -> tuple[str, dict[str, Any], str, Instance | None]:
     """Return kind, data, digest and object of a result."""
     if isinstance(made, Measurements):
         data = made.to_json()
         text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return "measurements", data, hashlib.sha256(text.encode()).hexdigest(), None
-    if isinstance(made, DerivedObject):
-        instance = instances.keep_ours(session, archive, made.encode(), at)
-        data = {
-            "sop_instance_uid": made.uid,
-            "series_uid": instance.series_uid,
-            "segments": [_plain(asdict(segment)) for segment in made.segments],
-        }
-        return made.kind, data, instance.digest, instance
-    raise StepFailed(
-        f"step {name} made a {type(made).__name__}, which cannot be a result; expected "
-        "measurements or a DICOM object"
-    )
+    instance = instances.keep_ours(session, archive, made.encode(), at)
+    data = {
+        "sop_instance_uid": made.uid,
+        "series_uid": instance.series_uid,
+        "segments": [_plain(asdict(segment)) for segment in made.segments],
+    }
+    return made.kind, data, instance.digest, instance
 
 
 def _plain(value: Any) -> Any:

@@ -21,9 +21,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -35,6 +36,8 @@ _log = structlog.get_logger(__name__)
 
 _START_SECONDS = 120.0
 _WATCH_SECONDS = 0.1
+_ANSWER_BYTES = 64 << 20
+_TMPFS_BYTES = 1 << 30
 _PASSED_ON = (
     "PATH",
     "PYTHONPATH",
@@ -68,12 +71,12 @@ class Box:
     threads : int
         How many threads numerical libraries may start.
     work : Path
-        The one folder it may write to.
+        The one folder it may write to; `Children` gives each child its own below it.
     readable : tuple of Path
         Further files and folders it may read: models, operators.
-    hidden : Path, optional
-        The site folder: not there for the child, even where the interpreter's search path leads
-        around it, but for ``work`` and what is ``readable``.
+    hidden : tuple of Path
+        The site folder and its data: not there for the child, even where they lie below a folder
+        that is shown, but for ``work`` and what is ``readable``.
     """
 
     isolation: Literal["bubblewrap", "none"]
@@ -81,7 +84,7 @@ class Box:
     threads: int
     work: Path
     readable: tuple[Path, ...] = ()
-    hidden: Path | None = None
+    hidden: tuple[Path, ...] = ()
 
     def problem(self) -> str:
         """Say why this isolation does not work here; empty when it does."""
@@ -121,24 +124,35 @@ class Box:
     def _walls(self) -> list[str]:
         walls = ["bwrap", "--die-with-parent", "--unshare-net", "--unshare-pid", "--unshare-ipc"]
         walls += ["--unshare-uts", "--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev"]
-        walls += ["--tmpfs", "/tmp"]  # noqa: S108, a tmpfs of the child's own
+        for place in ("/tmp", "/dev/shm"):  # noqa: S108, a tmpfs of the child's own
+            walls += [*_sized(), "--tmpfs", place]
         for place in (*_SYSTEM, *_SYSTEM_FILES):
             walls += ["--ro-bind-try", place, place]
         for device in sorted(Path("/dev").glob("nvidia*")):
             walls += ["--dev-bind-try", str(device), str(device)]
         code = {Path(sys.prefix), Path(sys.base_prefix), *(Path(entry) for entry in sys.path)}
-        hidden = self.hidden
-        within = {path for path in code if hidden and path.is_relative_to(hidden)} - {hidden}
+        hidden = {name for path in self.hidden for name in (path, path.resolve())}
+        within = {one for one in code - hidden if any(one.is_relative_to(path) for path in hidden)}
         for path in _there(code - within):
             walls += ["--ro-bind", path, path]
-        if hidden:
-            walls += ["--tmpfs", str(hidden)]
+        for path in map(str, sorted(hidden)):
+            walls += ["--tmpfs", path]
         for path in _there(within | set(self.readable)):
             walls += ["--ro-bind", path, path]
-        return [*walls, "--bind", str(self.work), str(self.work), "--chdir", str(self.work)]
+        walls += ["--bind", str(self.work), str(self.work), "--chdir", str(self.work)]
+        for path in ("/", *map(str, sorted(hidden))):
+            walls += ["--remount-ro", path]  # what is mounted below it stays as it is
+        return walls
 
 
-def _there(paths: set[Path]) -> list[str]:
+@cache
+def _sized() -> tuple[str, ...]:
+    """Return the option that limits the next tmpfs, where bubblewrap has it (0.7 and later)."""
+    told = subprocess.run(["bwrap", "--help"], capture_output=True, text=True, check=False)
+    return ("--size", str(_TMPFS_BYTES)) if "--size" in told.stdout + told.stderr else ()
+
+
+def _there(paths: Iterable[Path]) -> list[str]:
     """List those that can be shown to a child, outer folders first."""
     return [
         str(path)
@@ -264,12 +278,13 @@ class Child:
                     if not data:
                         raise StepFailed(self._obituary())
                     self._pending += data
+                    if len(self._pending) > _ANSWER_BYTES:
+                        raise StepFailed("its answer has no end")
+            line, self._pending = self._pending.split(b"\n", 1)
+            return _answer_of(line)
         except BaseException:  # raised again
             self.stop()
             raise
-        line, self._pending = self._pending.split(b"\n", 1)
-        answer: dict[str, Any] = json.loads(line)
-        return answer
 
     def _obituary(self) -> str:
         """Say what the process died of."""
@@ -288,11 +303,40 @@ class Child:
         return f"its process ended by itself with exit code {code}"
 
 
-class Children:
-    """The children of one worker: one for each job that runs at once."""
+def _answer_of(line: bytes) -> dict[str, Any]:
+    """Read what a child said. Model code shares its process, so it may be anything."""
+    try:
+        answer = json.loads(line)
+    except (ValueError, RecursionError):
+        answer = None
+    if not isinstance(answer, dict):
+        raise StepFailed("its process gave an answer that is none: model code wrote to its channel")
+    return answer
 
-    def __init__(self, box: Box, count: int) -> None:
-        self._all = [Child(box) for _ in range(count)]
+
+class Children:
+    """The children of one worker: one for each job that runs at once.
+
+    Parameters
+    ----------
+    box : Box
+        What they may use. Each has a folder of its own below ``box.work``, made here.
+    name : str
+        Begins the names of those folders; unique among the workers that share them.
+    count : int
+        How many.
+
+    Attributes
+    ----------
+    boxes : list of Path
+        Those folders.
+    """
+
+    def __init__(self, box: Box, name: str, count: int) -> None:
+        self.boxes = [box.work / f"{name}-{number}" for number in range(count)]
+        for folder in self.boxes:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._all = [Child(replace(box, work=folder)) for folder in self.boxes]
         self._free: queue.LifoQueue[Child] = queue.LifoQueue()
         for child in self._all:
             self._free.put(child)

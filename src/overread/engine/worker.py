@@ -18,8 +18,9 @@ import structlog
 from overread.dicom.encoded import keep_values_out_of_logs
 from overread.engine.arrivals import Gatherer
 from overread.engine.deliveries import Deliveries
+from overread.engine.folders import JobFolders
 from overread.engine.janitor import Janitor
-from overread.engine.jobs import QUEUE, Jobs, work_folder
+from overread.engine.jobs import QUEUE, Jobs, box_folder, work_folder
 from overread.engine.opening import operator_folder
 from overread.engine.sandbox import Box, Children
 from overread.engine.workflows import Workflows
@@ -64,9 +65,9 @@ def box(site: SiteFolder) -> Box:
         isolation=engine.isolation,
         memory=engine.memory,
         threads=max(1, (os.cpu_count() or 1) // engine.concurrency),
-        work=work_folder(site),
+        work=box_folder(site),
         readable=(*sorted({file.parent for file in files}), operator_folder(site)),
-        hidden=site.settings.root,
+        hidden=(site.settings.root, site.settings.data),
     )
 
 
@@ -90,7 +91,8 @@ def serve(site: SiteFolder, stop: Event, *, name: str = "") -> None:
     """
     keep_values_out_of_logs()
     name = name or socket.gethostname()
-    for folder in (site.settings.data, work_folder(site), operator_folder(site)):
+    data = site.settings.data
+    for folder in (data, work_folder(site), box_folder(site), operator_folder(site)):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     limits = box(site)
     problem = limits.problem()
@@ -108,9 +110,20 @@ def _work(site: SiteFolder, stop: Event, name: str, limits: Box) -> None:
     database = Database(site.settings.database_url)
     database.upgrade()
     archive = Archive(site.settings.data / "archive")
-    children = Children(limits, site.settings.engine.concurrency)
+    children = Children(limits, name, site.settings.engine.concurrency)
+    folders = JobFolders(work_folder(site), box_folder(site))
+    for place in children.boxes:  # before a child starts: a worker that was killed left jobs there
+        folders.empty(place)
     workflows = Workflows(site.settings, name)
-    jobs = Jobs(site, database, archive, workflows=workflows, children=children, boot=boot)
+    jobs = Jobs(
+        site,
+        database,
+        archive,
+        workflows=workflows,
+        children=children,
+        folders=folders,
+        boot=boot,
+    )
     deliveries = Deliveries(site, database, archive, workflows)
     gatherer = Gatherer(site, database, archive, name)
     janitor = Janitor(

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Event
+from threading import Event, Semaphore
 
 from pydicom import Dataset
 from pynetdicom.dsutils import encode
+from pynetdicom.presentation import PresentationContext
 
+from overread.dicom.encoded import number, text
 from overread.dicom.study import Origin
 from overread.receiver import status
 from overread.receiver.negotiation import (
     LIMIT_EXCEEDED,
     Context,
     Rejection,
+    Request,
     accepted,
     choose_contexts,
     find_sender,
@@ -39,13 +41,16 @@ from overread.receiver.wire import (
     Violation,
     Wire,
 )
-from overread.settings import Settings
+from overread.settings import Sender, Settings
 
 REQUEST_SECONDS = 30.0
-"""How long a connection may wait before it asks for an association (ARTIM, PS3.8 9.1.4)."""
+"""How long a connection has to ask for an association (ARTIM, PS3.8 9.1.5)."""
 
 SILENT_SECONDS = 600.0
 """How long an association may be silent between two messages."""
+
+_LONGEST_REQUEST = 2**20
+"""Bytes of an A-ASSOCIATE-RQ, which anyone may send: 128 contexts of many syntaxes are a tenth."""
 
 # PS3.7 table E.1-1
 _C_STORE_RQ, _C_ECHO_RQ, _C_CANCEL_RQ = 0x0001, 0x0030, 0x0FFF
@@ -63,8 +68,9 @@ class Acceptor:
     ----------
     ae_titles : frozenset of str
         The AE titles that are answered for.
-    crowded : callable
-        Says whether there are more associations than allowed.
+    places : Semaphore
+        One for each association that may be open at once; a connection takes one when it is
+        accepted.
     stop : Event
         Once it is set, the association is aborted when it next waits for a message.
     """
@@ -74,7 +80,7 @@ class Acceptor:
     settings: Settings
     ae_titles: frozenset[str]
     storage: Storage
-    crowded: Callable[[], bool]
+    places: Semaphore
     stop: Event
 
     def serve(self) -> None:
@@ -89,11 +95,14 @@ class Acceptor:
             self.wire.close()
 
     def _associate(self) -> None:
+        self.wire.deadline = time.monotonic() + REQUEST_SECONDS
         if not self._wait(REQUEST_SECONDS):
             return
         kind, length = self.wire.pdu()
         if kind != A_ASSOCIATE_RQ:
             raise Violation(UNEXPECTED_PDU, f"PDU type {kind:#04x} before any association")
+        if length > _LONGEST_REQUEST:
+            raise Violation(INVALID_PARAMETER, "an A-ASSOCIATE-RQ without end")
         head = struct.pack(">BxL", kind, length)
         try:
             request = read_request(head + self.wire.body(length), self.peer_address)
@@ -102,11 +111,23 @@ class Acceptor:
             raise Violation(INVALID_PARAMETER, f"its A-ASSOCIATE-RQ is none: {error}") from error
         sender = find_sender(self.settings, request.origin)
         rejection = judge(request, sender, self.ae_titles)
-        if rejection is None and self.crowded():
+        if rejection is None and not self.places.acquire(blocking=False):
             rejection = LIMIT_EXCEEDED
         if rejection is not None or sender is None:
             self._reject(request.origin, rejection or LIMIT_EXCEEDED)
             return
+        try:
+            ended = self._converse(request, answers, sender)
+        finally:
+            self.places.release()
+        if ended == "released":
+            self.wire.send(A_RELEASE_RP_PDU)
+
+    def _converse(
+        self, request: Request, answers: list[PresentationContext], sender: Sender
+    ) -> str:
+        """Accept an association and answer its messages; say how it ended."""
+        self.wire.deadline = None
         association_id = self.storage.opened(request.origin)
         ended = "lost"
         try:
@@ -118,8 +139,7 @@ class Acceptor:
             raise
         finally:
             self.storage.closed(association_id, ended)
-        if ended == "released":
-            self.wire.send(A_RELEASE_RP_PDU)
+        return ended
 
     def _reject(self, origin: Origin, rejection: Rejection) -> None:
         try:
@@ -170,15 +190,17 @@ class _Conversation:
         if context is None:
             raise Violation(INVALID_PARAMETER, "a message in a context that was not accepted")
         command = message.command
-        field = int(command.get("CommandField", 0))
+        field = number(command, "CommandField")
+        if field is None:
+            raise Violation(INVALID_PARAMETER, "a message whose CommandField is no number")
         if field == _C_CANCEL_RQ or field & _RESPONSE:
             return
         if field == _C_ECHO_RQ:
             answer = Answer(status.SUCCESS)
         elif field == _C_STORE_RQ:
             received = Received(
-                sop_class=str(command.get("AffectedSOPClassUID", "")),
-                sop_instance=str(command.get("AffectedSOPInstanceUID", "")),
+                sop_class=text(command, "AffectedSOPClassUID"),
+                sop_instance=text(command, "AffectedSOPInstanceUID"),
                 transfer_syntax=context.transfer_syntax,
                 data=message.dataset,
             )
@@ -193,14 +215,16 @@ def _response(context_id: int, request: Dataset, field: int, answer: Answer) -> 
     response = Dataset()
     response.CommandGroupLength = 0
     for keyword in ("AffectedSOPClassUID", "AffectedSOPInstanceUID"):
-        if request.get(keyword):
-            setattr(response, keyword, request.get(keyword))
+        if uid := text(request, keyword):
+            setattr(response, keyword, uid)
     response.CommandField = field | _RESPONSE
-    response.MessageIDBeingRespondedTo = request.get("MessageID", 0)
+    response.MessageIDBeingRespondedTo = number(request, "MessageID") or 0
     response.CommandDataSetType = _NO_DATASET
     response.Status = answer.status
     if answer.comment:
-        response.ErrorComment = answer.comment[:64]
+        # ASCII, as a command has no character set; a backslash would make two values of it.
+        comment = answer.comment.encode("ascii", "replace").decode()
+        response.ErrorComment = comment.replace("\\", "/")[:64]
     encoded = bytearray(encode(response, True, True) or b"")
     struct.pack_into("<L", encoded, 8, len(encoded) - 12)  # the group's length, without itself
     pdv = struct.pack(">LBB", len(encoded) + 2, context_id, _LAST_COMMAND) + encoded

@@ -32,6 +32,10 @@ PEER_SECONDS = 60.0
 GRACE_SECONDS = 5.0
 """How long open associations may go on after the receiver was told to stop."""
 
+CONNECTIONS_PER_ASSOCIATION = 4
+"""How many connections there may be for each association allowed, those that ask for none yet
+included; what is above that is closed at once."""
+
 log = structlog.get_logger("overread.receiver")
 
 
@@ -75,6 +79,9 @@ class Receiver:
         self._archive = Archive(data / "archive")
         self._presences = data / "receivers"
         self._stop = threading.Event()
+        most = site.settings.dicom.max_associations
+        self._places = threading.Semaphore(most)
+        self._connections = threading.Semaphore(CONNECTIONS_PER_ASSOCIATION * most)
         self._wires: dict[threading.Thread, Wire] = {}
         self._wires_lock = threading.Lock()
 
@@ -129,27 +136,30 @@ class Receiver:
                     log.error("accept failed", error=str(error))
                     time.sleep(0.1)  # out of descriptors, say: they come back
                 continue
+            if not self._connections.acquire(blocking=False):
+                log.warning("too many connections: one is closed at once", peer=str(address[0]))
+                connection.close()
+                continue
             thread = threading.Thread(
                 target=self._serve_one, args=(connection, str(address[0])), daemon=True
             )
             thread.start()
 
     def _serve_one(self, connection: socket.socket, peer_address: str) -> None:
-        wire = Wire(connection, PEER_SECONDS)
         thread = threading.current_thread()
-        with self._wires_lock:
-            self._wires[thread] = wire
-        acceptor = Acceptor(
-            wire=wire,
-            peer_address=peer_address,
-            settings=self._site.settings,
-            ae_titles=self._site.ae_titles,
-            storage=self._storage,
-            crowded=lambda: len(self._serving()) > self._site.settings.dicom.max_associations,
-            stop=self._stop,
-        )
         try:
-            acceptor.serve()
+            wire = Wire(connection, PEER_SECONDS)
+            with self._wires_lock:
+                self._wires[thread] = wire
+            Acceptor(
+                wire=wire,
+                peer_address=peer_address,
+                settings=self._site.settings,
+                ae_titles=self._site.ae_titles,
+                storage=self._storage,
+                places=self._places,
+                stop=self._stop,
+            ).serve()
         except Exception as error:  # noqa: BLE001 - the edge of a thread: recorded in the log
             # Where, and not what it says: that may quote what a patient's image holds.
             frames = traceback.extract_tb(error.__traceback__)
@@ -157,7 +167,8 @@ class Receiver:
             log.error("association failed", error=type(error).__name__, where=where)
         finally:
             with self._wires_lock:
-                del self._wires[thread]
+                self._wires.pop(thread, None)
+            self._connections.release()
 
     def _serving(self) -> list[threading.Thread]:
         with self._wires_lock:

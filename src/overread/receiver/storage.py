@@ -29,6 +29,9 @@ from overread.store.instances import Incoming, keep
 from overread.store.refusals import has_key, quarantine, turn_away, withdraw
 from overread.store.tables import Association, new_id
 
+_NO_CLASS = "2.25.0"
+"""The nil UUID: stands in the file where the command names no class, as PS3.10 wants one."""
+
 FULL_DISK = "disk below its watermark"
 
 log = structlog.get_logger("overread.receiver")
@@ -63,7 +66,7 @@ class Received:
     Attributes
     ----------
     sop_class, sop_instance : str
-        AffectedSOPClassUID and AffectedSOPInstanceUID of the command.
+        AffectedSOPClassUID and AffectedSOPInstanceUID of the command; empty where it has none.
     transfer_syntax : str
         Of the presentation context.
     data : memoryview
@@ -77,7 +80,8 @@ class Received:
 
     def file(self) -> list[bytes | memoryview]:
         """Return the parts of the PS3.10 file in which it is kept."""
-        return [make_preface(self.sop_class, self.sop_instance, self.transfer_syntax), self.data]
+        sop_class = self.sop_class or _NO_CLASS
+        return [make_preface(sop_class, self.sop_instance, self.transfer_syntax), self.data]
 
 
 class Storage:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import select
 import socket
 import struct
+import time
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Final
@@ -32,7 +33,14 @@ MAXIMUM_LENGTH: Final = 262_144
 
 _LONGEST_PDU: Final = 64 * 2**20
 _LONGEST_COMMAND: Final = 2**16
+_LONGEST_DATASET: Final = 4 * 10**9
+"""Below 2**32, the longest that an element can say it is; a message is held in memory whole."""
+
 _FIRST_ROOM: Final = 2**20
+_MOST_ROOM: Final = 64 * 2**20
+"""Each message of an association is given the room of the one before, but no more than this."""
+
+_CLOSING_SECONDS: Final = 2.0
 _COMMAND, _LAST = 1, 2  # message control header, PS3.8 E.2
 _NO_DATASET = 0x0101  # CommandDataSetType, PS3.7 E.1
 _PDU = struct.Struct(">BxL")
@@ -98,6 +106,8 @@ class _Gathering:
             self._command = self._command + bytes(size)
             return memoryview(self._command)[start:]
         start, self._filled = self._filled, self._filled + size
+        if self._filled > _LONGEST_DATASET:
+            raise Violation(INVALID_PARAMETER, "a dataset without end")
         if self._filled > len(self._data):
             longer = bytearray(max(2 * len(self._data), self._filled))
             longer[:start] = memoryview(self._data)[:start]
@@ -133,6 +143,12 @@ class Wire:
         otherwise hold up each of them by 40 ms.
     silence : float
         Seconds that a peer may be silent in the middle of a PDU.
+
+    Attributes
+    ----------
+    deadline : float, optional
+        When, on the monotonic clock, the peer is gone if what is read has not come whole; without
+        one, a peer that sends a byte now and then is waited for as long as it does.
     """
 
     def __init__(self, connection: socket.socket, silence: float) -> None:
@@ -146,6 +162,7 @@ class Wire:
         self._readable = select.poll()
         self._readable.register(connection, select.POLLIN)
         self._room = _FIRST_ROOM
+        self.deadline: float | None = None
 
     def wait(self, seconds: float) -> bool:
         """Wait until the peer has sent something, or closed; say whether it has."""
@@ -202,7 +219,7 @@ class Wire:
                     if length:
                         raise Violation(INVALID_PARAMETER, "two messages in one P-DATA-TF")
                     message = gathering.message()
-                    self._room = max(_FIRST_ROOM, len(message.dataset))
+                    self._room = min(max(_FIRST_ROOM, len(message.dataset)), _MOST_ROOM)
                     return message
             kind, length = self.pdu()
             if kind == A_ABORT:
@@ -219,10 +236,12 @@ class Wire:
 
     def close(self) -> None:
         """Close the connection once the peer has, or two seconds later."""
+        ends = time.monotonic() + _CLOSING_SECONDS
         try:
             self._socket.shutdown(socket.SHUT_WR)
-            while self.wait(2.0) and self._socket.recv(65536):
-                pass
+            while (left := ends - time.monotonic()) > 0 and self.wait(left):
+                if not self._socket.recv(65536):
+                    break
         except OSError:
             pass
         self._socket.close()
@@ -240,9 +259,15 @@ class Wire:
         return data
 
     def _into(self, view: memoryview) -> None:
+        # With a deadline only what is there is taken, so that the clock is looked at again.
+        flags = socket.MSG_WAITALL if self.deadline is None else 0
         while view:
+            if self.deadline is not None:
+                left = self.deadline - time.monotonic()
+                if left <= 0 or not self.wait(left):
+                    raise Gone("too slow")
             try:
-                count = self._socket.recv_into(view, 0, socket.MSG_WAITALL)
+                count = self._socket.recv_into(view, 0, flags)
             except OSError as error:
                 raise Gone(str(error)) from error
             if not count:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 from pynetdicom.status import code_to_category
 
+from overread.destinations.dimse import prepare_requestor
 from overread.errors import Unavailable
 from overread.simulator import images, instances
 from overread.simulator.instances import Order
@@ -178,7 +178,12 @@ def echo(peer: Peer, *, calling: str = "SCANNER") -> bool:
     ae = AE(ae_title=calling)
     ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = 5
     ae.add_requested_context("1.2.840.10008.1.1")
-    association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
+    association = ae.associate(
+        peer.host,
+        peer.port,
+        ae_title=peer.ae_title,
+        evt_handlers=[(evt.EVT_CONN_OPEN, prepare_requestor)],
+    )
     if not association.is_established:
         return False
     status = association.send_c_echo()
@@ -240,7 +245,7 @@ def _associate(batch: Sequence[_Parcel], peer: Peer, calling: str) -> Associatio
         peer.host,
         peer.port,
         ae_title=peer.ae_title,
-        evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay)],
+        evt_handlers=[(evt.EVT_CONN_OPEN, prepare_requestor)],
     )
     if association.is_established:
         return association
@@ -254,13 +259,6 @@ def _associate(batch: Sequence[_Parcel], peer: Peer, calling: str) -> Associatio
         kinds = sorted({one.sop_class.name for one in batch})
         raise Unavailable(f"{peer} accepts nothing of what was proposed: {', '.join(kinds)}")
     raise Unavailable(f"{peer} cannot be reached; is it running, and is the port right?")
-
-
-def _no_delay(event: evt.Event) -> None:
-    """Send small packets at once: else each image waits for the peer's delayed ACK (40 ms)."""
-    transport = event.assoc.dul.socket
-    if transport is not None and transport.socket is not None:
-        transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _store(association: Association, parcel: _Parcel) -> Answer:

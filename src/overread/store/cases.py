@@ -16,7 +16,7 @@ from sqlalchemy import func as sql
 from sqlalchemy.orm import Session, aliased
 
 from overread.pipelines.job import JobState
-from overread.store.instances import are_one_patient, patients_of_study
+from overread.store.patients import are_one_patient, patients_of_study
 from overread.store.studies import SHOWN
 from overread.store.tables import (
     Arrival,

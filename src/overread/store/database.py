@@ -3,6 +3,9 @@
 A write transaction on SQLite begins with ``BEGIN IMMEDIATE``: it waits for its turn at the start
 and never fails in the middle because another writer came first. What was committed is on disk
 (``synchronous=FULL``).
+
+Errors leave out the values of their statement (``hide_parameters``): they are logged, and the
+values are patients'.
 """
 
 from __future__ import annotations
@@ -43,11 +46,13 @@ class Database:
             if not self.url.database or self.url.database == ":memory:":
                 raise ValueError(f"{url!r} names no file; an SQLite database needs one")
             Path(self.url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.engine: Engine = create_engine(self.url, connect_args={"timeout": _BUSY_SECONDS})
+            self.engine: Engine = create_engine(
+                self.url, connect_args={"timeout": _BUSY_SECONDS}, hide_parameters=True
+            )
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
         else:
-            self.engine = create_engine(self.url, pool_pre_ping=True)
+            self.engine = create_engine(self.url, pool_pre_ping=True, hide_parameters=True)
         self._writing = self.engine.execution_options(writing=True)
 
     @contextmanager

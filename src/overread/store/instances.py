@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BindParameter, Select, and_, bindparam, insert, or_, select, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
 from overread.dicom.encoded import (
@@ -32,11 +32,13 @@ from overread.dicom.study import Origin
 from overread.routing.rules import Decision
 from overread.store.archive import Archive, new_key
 from overread.store.database import Database, one_at_a_time
+from overread.store.patients import (
+    NOT_KNOWN_AS_ONE,
+    are_one_patient,
+    came_under_another,
+    identity,
+)
 from overread.store.tables import Arrival, Delivery, Instance, new_id
-
-NOT_KNOWN_AS_ONE = ("conflict", "unsettled")
-"""Standings of a copy that says nothing of its patient or study until a person, or `settle`, has
-decided."""
 
 _COLUMNS = {
     "sop_instance_uid": "SOPInstanceUID",
@@ -150,32 +152,6 @@ _ADD_DELIVERY = insert(Delivery)
 _ANY_COPY = (
     select(Instance.id).where(Instance.sop_instance_uid == bindparam("sop_instance_uid")).limit(1)
 )
-
-
-def _others_of_study() -> Select[int]:
-    """Look for another patient at the edges of an index: a long study costs no more than one."""
-    patient_id: BindParameter[str] = bindparam("patient_id")
-    issuer: BindParameter[str] = bindparam("issuer")
-    study = Instance.study_uid == bindparam("study_uid")
-    same_id = and_(study, Instance.patient_id == patient_id)
-    return (
-        select(Instance.id)
-        .where(
-            or_(
-                and_(study, Instance.patient_id < patient_id),
-                and_(study, Instance.patient_id > patient_id),
-                and_(same_id, Instance.issuer > "", Instance.issuer < issuer),
-                # An issuer that is not known contradicts none: nothing is above the last one.
-                and_(same_id, Instance.issuer > bindparam("issuer_or_last")),
-            ),
-            Instance.standing.not_in(NOT_KNOWN_AS_ONE),
-        )
-        .limit(1)
-    )
-
-
-_OTHERS_OF_STUDY = _others_of_study()
-_LAST_TEXT = "\U0010ffff"
 
 
 def take(archive: Archive, file: bytes, at: datetime, issuer: str = "") -> Incoming:
@@ -354,30 +330,6 @@ def settle(database: Database, archive: Archive, instance_id: int) -> str:
     return standing
 
 
-def patients_of_study(session: Session, study_uid: str) -> list[tuple[str, str]]:
-    """List the patients under whom a StudyInstanceUID came: PatientID and issuer, sorted.
-
-    Conflicting and unsettled copies do not count. More than one means that nothing of the study
-    may go on until a person decides; see `are_one_patient` for two issuers of one PatientID.
-    """
-    rows = session.execute(
-        select(Instance.patient_id, Instance.issuer)
-        .where(Instance.study_uid == study_uid, Instance.standing.not_in(NOT_KNOWN_AS_ONE))
-        .distinct()
-    )
-    return sorted((row.patient_id, row.issuer) for row in rows)
-
-
-def are_one_patient(patients: Sequence[tuple[str, str]]) -> bool:
-    """Say whether pairs of PatientID and issuer can be one patient.
-
-    An issuer that is not known contradicts no other.
-    """
-    ids = {patient_id for patient_id, _ in patients}
-    issuers = {issuer for _, issuer in patients if issuer}
-    return len(ids) <= 1 and len(issuers) <= 1
-
-
 def _copies(session: Session, sop_instance_uid: str) -> Sequence[Instance]:
     """Every copy of an object, oldest first."""
     uid = {"sop_instance_uid": sop_instance_uid}
@@ -412,13 +364,9 @@ def _classify(
 
 
 def _same_patient(first: Instance, columns: dict[str, Any]) -> bool:
-    """Compare PatientID and issuer; an empty PatientID is no identity, so then name and birth."""
-    one = (first.patient_id, first.issuer)
-    other = (columns["patient_id"], columns["issuer"])
-    if not are_one_patient([one, other]):
-        return False
-    words = (columns["patient_name"], columns["patient_birth_date"])
-    return bool(first.patient_id) or (first.patient_name, first.patient_birth_date) == words
+    keys = ("patient_id", "issuer", "patient_name", "patient_birth_date")
+    one = identity(*(getattr(first, key) for key in keys))
+    return are_one_patient([one, identity(*(columns[key] for key in keys))])
 
 
 def _held(session: Session, columns: dict[str, Any], kept: _Standing) -> str:
@@ -427,13 +375,7 @@ def _held(session: Session, columns: dict[str, Any], kept: _Standing) -> str:
         return f"conflict {kept.reason}"
     if not columns["study_uid"]:
         return "no StudyInstanceUID, so it belongs to no exam"
-    mine = {
-        "study_uid": columns["study_uid"],
-        "patient_id": columns["patient_id"],
-        "issuer": columns["issuer"],
-        "issuer_or_last": columns["issuer"] or _LAST_TEXT,
-    }
-    if session.connection().execute(_OTHERS_OF_STUDY, mine).first() is not None:
+    if came_under_another(session, columns):
         return "its StudyInstanceUID came under two patients"
     return ""
 

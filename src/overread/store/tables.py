@@ -144,6 +144,14 @@ class Instance(Base):
             sqlite_where=text("standing = 'unsettled'"),
             postgresql_where=text("standing = 'unsettled'"),
         ),
+        Index(
+            "ix_instance_without_patient_id",
+            "study_uid",
+            "patient_name",
+            "patient_birth_date",
+            sqlite_where=text("patient_id = ''"),
+            postgresql_where=text("patient_id = ''"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

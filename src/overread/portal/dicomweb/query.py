@@ -15,7 +15,7 @@ from overread.portal.dicomweb.media import JSON
 from overread.portal.dicomweb.metadata import found_json
 from overread.portal.state import Here
 from overread.store import studies
-from overread.store.instances import are_one_patient, patients_of_study
+from overread.store.patients import are_one_patient, patients_of_study
 from overread.store.studies import MATCHABLE, Level
 
 _PARAMETERS = frozenset({"limit", "offset", "includefield", "fuzzymatching", "accept", "orderby"})
@@ -32,7 +32,7 @@ def service(request: Request) -> str:
 
 
 def check_one_patient(patients: Sequence[tuple[str, str]]) -> None:
-    """Refuse to give together what came under two patients, each a PatientID and an issuer.
+    """Refuse to give together what came under two patients, each as `identity` says.
 
     Raises
     ------

@@ -42,6 +42,7 @@ from overread.portal.dicomweb.source import (
 from overread.portal.state import Here, Portal
 from overread.store import studies
 from overread.store.audit import record
+from overread.store.patients import identity
 from overread.store.tables import Instance
 
 router = APIRouter(
@@ -65,7 +66,13 @@ def _asked(portal: Portal, study: str, series: str = "", instance: str = "") -> 
         found = studies.instances(session, study, series, instance)
     if not found:
         raise HTTPException(404, "there is no such study, series or instance here")
-    check_one_patient([(one.patient_id, one.issuer) for one in found])
+    check_one_patient(
+        [
+            identity(one.patient_id, one.issuer, one.patient_name, one.patient_birth_date)
+            for one in found
+            if one.standing != "ours"
+        ]
+    )
     return found
 
 
