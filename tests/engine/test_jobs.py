@@ -13,8 +13,8 @@ from sqlalchemy import func, select, update
 from overread.errors import UsageError
 from overread.pipelines.definition import Pipeline
 from overread.store import jobs
-from overread.store.tables import Exam, Instance, Job, Result
-from tests.engine.world import World, exam_images, pipeline, slow_steps, wait
+from overread.store.tables import Exam, Instance, Job, Lease, Result, Worker
+from tests.engine.world import SLOW, World, exam_images, pipeline, slow_steps, wait
 
 SLOW_FIRST = "slow begins"
 
@@ -99,7 +99,7 @@ def test_no_result_is_doubled_wherever_it_is_killed(world: World) -> None:
 
 
 def test_sigterm_stops_at_once_and_the_job_goes_on(world: World) -> None:
-    world.pipelines = [pipeline(slow_steps(2))]
+    world.pipelines = [pipeline(slow_steps(1.0))]
     world.build()
     world.start()
     world.arrive(exam_images())
@@ -121,6 +121,20 @@ def test_a_step_that_takes_too_long_fails_and_says_so(world: World) -> None:
     assert job.reason.startswith("step slow: it ran longer than its 0.5 s")
     run = world.steps(job)["slow"]
     assert run.state == "failed" and SLOW_FIRST in run.log
+
+
+def test_a_link_that_a_step_leaves_is_not_followed(world: World) -> None:
+    planted = 'next(Path.cwd().glob("*/.slow.unfinished")).joinpath("x").symlink_to("/etc/passwd")'
+    source = SLOW.replace("    ends =", f"    {planted}\n    ends =")
+    world.operators = {"slow": f"from pathlib import Path\n{source}"}
+    world.pipelines = [pipeline(slow_steps(0))]
+    world.build()
+    world.start()
+    world.arrive(exam_images())
+    job = world.wait_for_job("failed", "done")
+    assert (job.state, job.reason) == ("failed", "step slow: x is no plain file")
+    run = world.steps(job)["slow"]
+    assert (run.state, run.outputs) == ("failed", {}) and SLOW_FIRST in run.log
 
 
 def test_cancel_kills_the_step(world: World) -> None:
@@ -229,14 +243,14 @@ def test_a_job_ends_on_the_operators_it_began_with(world: World) -> None:
 
 
 def test_a_worker_given_up_for_dead_is_fenced_out(world: World) -> None:
-    world.pipelines = [pipeline(slow_steps(2))]
+    world.pipelines = [pipeline(slow_steps(1.0))]
     world.build()
     world.start()
     world.arrive(exam_images())
     job = world.wait_for_step("slow")
     with world.database.write() as session:  # as another worker does that takes the job over
         session.execute(update(Job).values(worker="another boot"))
-    time.sleep(2.5)
+    time.sleep(1.5)
     assert world.steps(job)["slow"].state == "running"
     assert "mask" not in world.steps(job)
 
@@ -248,10 +262,10 @@ def test_the_work_of_a_dead_worker_goes_to_another(world: World) -> None:
     world.arrive(exam_images())
     job = world.wait_for_step("slow")
     world.kill()
-    from overread.store.tables import Worker
-
     with world.database.write() as session:
-        session.execute(update(Worker).values(seen_at=datetime(2026, 1, 1, tzinfo=UTC)))
+        long_ago = datetime(2026, 1, 1, tzinfo=UTC)
+        session.execute(update(Worker).values(seen_at=long_ago))
+        session.execute(update(Lease).values(expires_at=long_ago))
     world.start(name="w2")
     job = world.wait_for_job("done", "failed")
     assert job.state == "done", job.reason

@@ -69,9 +69,9 @@ def test_killed_in_the_middle_of_infer_nothing_is_run_or_kept_twice(world: World
     ]
     world.build()
     world.start()
-    shape = (48, 256, 256)
+    shape = (24, 256, 256)
     array = np.where(ball(shape, 0.9), 200, 0) + np.where(ball(shape, 0.2), 500, 0)
-    world.arrive(images(array.astype(np.int16), affine((3.2, 0.86, 0.86))))
+    world.arrive(images(array.astype(np.int16), affine((6.4, 0.86, 0.86))))
     job = world.wait_for_step("raw")
     before = world.steps(job)
     assert before["raw"].operator == "infer"

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from overread.dicom.volume import Volume
-from overread.engine.sandbox import Box, Child
+from overread.engine import worker
+from overread.engine.sandbox import Box, Child, Children
 from overread.errors import Refused, StepFailed
 from overread.operators import files
 from tests.dicom.series import affine, ball
+from tests.engine.world import World
 
 PROBE = '''
 import os, resource, socket, time
@@ -158,6 +160,19 @@ def test_data_elsewhere_is_hidden_too(tmp_path: Path, monkeypatch: pytest.Monkey
     wrote = f"touch {data}/x /x; touch {data}/work/x && ls {data} {data}/work"
     shown = within(box, "sh", "-c", wrote)
     assert shown.split() == [f"{data}:", "models", "work", f"{data}/work:", "x"]
+
+
+def test_of_all_jobs_a_child_sees_its_own(world: World) -> None:
+    world.build()
+    data = world.site.settings.data
+    children = Children(worker.box(world.site), "w", 2)
+    mine, other = children.boxes
+    for folder in (data / "work" / "old", mine / "mine", other / "other"):
+        folder.mkdir(parents=True)
+    with children.one(), children.one() as child:
+        assert child.box.work == mine
+        shown = within(child.box, "find", str(data), "-mindepth", "1")
+    assert set(shown.split()) == {str(path) for path in (data / "boxes", mine, mine / "mine")}
 
 
 def test_what_a_child_keeps_in_memory_files_is_limited(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ class JobFolders:
         """Return the folder of a job that no child of ours runs; from a box it was left in."""
         for left in self.boxes.glob(f"*/{job}"):
             _move(left, self.kept)
-        return self.of(job)
+        return JobFolder(self.kept / job)
 
     @contextmanager
     def lent(self, job: str, box: Path) -> Iterator[None]:
