@@ -32,8 +32,7 @@ def normalise_foreground(array: ArrayLike) -> NDArray[np.float32]:
 
     A constant volume has no foreground and becomes zeros. Zero stays zero, so a caller may pad
     with zeros before or after. Over the ten training scans the level's ratio to the tissue around
-    the tumour varies by 6 % (coefficient of variation; the mean and standard deviation of the
-    foreground: three times that).
+    the tumour varies by 6 % (coefficient of variation).
     """
     values = np.asarray(array, dtype=np.float32)
     low, high = float(values.min()), float(np.percentile(values, 99.5))

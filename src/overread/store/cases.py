@@ -277,6 +277,8 @@ def images(session: Session, exam: Exam, study_uid: str = "") -> list[SeriesOfCa
     issuers = [exam.issuer]
     if are_one_patient(patients_of_study(session, study_uid)):
         issuers.append("")
+    # Without an ID the name stands for the patient.
+    named = [] if exam.patient_id else [Instance.patient_name == exam.patient_name]
     rows = session.execute(
         select(
             Instance.series_uid,
@@ -292,6 +294,7 @@ def images(session: Session, exam: Exam, study_uid: str = "") -> list[SeriesOfCa
             Instance.standing.in_(SHOWN),
             Instance.standing != "ours",
             Instance.modality.not_in(NOT_IMAGES),
+            *named,
         )
         .group_by(Instance.series_uid, Instance.study_uid)
         .order_by(sql.min(Instance.id))
