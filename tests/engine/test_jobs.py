@@ -13,7 +13,7 @@ from sqlalchemy import func, select, update
 from overread.errors import UsageError
 from overread.pipelines.definition import Pipeline
 from overread.store import jobs
-from overread.store.tables import Exam, Instance, Job, Lease, Result, Worker
+from overread.store.tables import Exam, Instance, Job, Lease, Result, StepRun, Worker
 from tests.engine.world import SLOW, World, exam_images, pipeline, slow_steps, wait
 
 SLOW_FIRST = "slow begins"
@@ -151,6 +151,24 @@ def test_cancel_kills_the_step(world: World) -> None:
     job = world.all_jobs()[0]
     assert (job.state, job.reason) == ("cancelled", "cancelled by ann")
     assert world.count(Result) == 0
+
+
+def test_cancelled_and_asked_for_at_once_the_new_attempt_runs(world: World) -> None:
+    world.pipelines = [pipeline(slow_steps(60))]
+    world.build()
+    world.start()
+    world.arrive(exam_images())
+    job = world.wait_for_step("slow")
+    with world.database.write() as session:
+        jobs.cancel(session, job.id, at=now(), actor="ann")
+        jobs.retry(session, job.id, at=now(), actor="ann", from_step="slow")
+
+    def slow() -> dict[int, str]:
+        with world.database.read() as session:
+            rows = session.scalars(select(StepRun).where(StepRun.name == "slow"))
+            return {row.attempt: row.state for row in rows}
+
+    wait(lambda: slow() == {1: "cancelled", 2: "running"}, 15)
 
 
 def test_retry_from_a_step_takes_what_was_made_before_it(world: World) -> None:

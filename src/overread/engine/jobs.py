@@ -165,38 +165,37 @@ class Jobs:
             except Cancelled:
                 return JobState.CANCELLED
             except Refused as error:
-                return self._end(job_id, JobState.REFUSED, str(error))
+                return self._end(job_id, attempt, JobState.REFUSED, str(error))
             except StepFailed as error:
-                return self._end(job_id, JobState.FAILED, str(error))
+                return self._end(job_id, attempt, JobState.FAILED, str(error))
             except Exception as error:  # noqa: BLE001, the job's edge: recorded for a person
                 _log.error("job failed by a defect", job=job_id, error=traceback.format_exc())
-                return self._end(
-                    job_id, JobState.FAILED, f"a defect of ours: {type(error).__name__}: {error}"
-                )
+                reason = f"a defect of ours: {type(error).__name__}: {error}"
+                return self._end(job_id, attempt, JobState.FAILED, reason)
             return "done"
 
         return guarded
 
-    def _end(self, job_id: str, state: JobState, reason: str) -> str:
+    def _end(self, job_id: str, attempt: int, state: JobState, reason: str) -> str:
         with self.database.write() as session:
-            job = self._own(session, job_id)
+            job = self._own(session, job_id, attempt)
             job.state, job.reason, job.ended_at = state, reason, datetime.now(UTC)
         return state
 
-    def _own(self, session: Session, job_id: str) -> Job:
-        """Return the job, if it is still this worker's and still running.
+    def _own(self, session: Session, job_id: str, attempt: int) -> Job:
+        """Return the job, if it is still this worker's and this attempt is still running.
 
         Raises
         ------
         Cancelled
-            A person has cancelled it.
+            A person has cancelled this attempt, and may have asked for the next one.
         Interrupted
-            Another worker has it, or it is another attempt's, or this worker stops.
+            Another worker has it, or this worker stops.
         """
         if self.stopping.is_set():  # what goes wrong now, as children are killed, is no failure
             raise Interrupted
         job = session.get_one(Job, job_id, populate_existing=True, with_for_update=True)
-        if job.state == JobState.CANCELLED:
+        if job.state == JobState.CANCELLED or job.attempt != attempt:
             raise Cancelled
         if job.worker != self.boot or job.state != JobState.RUNNING:
             raise Interrupted
@@ -229,11 +228,11 @@ class Jobs:
 
     def _step(self, job_id: str, attempt: int, name: str, child: Child) -> None:
         """Run one step, unless what it makes is there already."""
-        request = self._begin(job_id, name)
+        request = self._begin(job_id, attempt, name)
         if request is None:
             return
         try:
-            answer = child.run(request, request["timeout"], self._watch(job_id))
+            answer = child.run(request, request["timeout"], self._watch(job_id, attempt))
             outputs = {
                 "type": answer["type"],
                 "files": digests(self.folders.of(job_id).unfinished(name)),
@@ -251,7 +250,7 @@ class Jobs:
             job_id, attempt, name, StepState.DONE, outputs=outputs, report=answer["account"]
         )
 
-    def _watch(self, job_id: str) -> Callable[[], None]:
+    def _watch(self, job_id: str, attempt: int) -> Callable[[], None]:
         """Return a check, to be called while a step runs, that raises when it must not go on."""
         looked = time.monotonic()
 
@@ -263,19 +262,21 @@ class Jobs:
                 return
             looked = time.monotonic()
             with self.database.read() as session:
-                row = session.execute(select(Job.state, Job.worker).where(Job.id == job_id)).one()
-            if row.state == JobState.CANCELLED:
+                row = session.execute(
+                    select(Job.state, Job.worker, Job.attempt).where(Job.id == job_id)
+                ).one()
+            if row.state == JobState.CANCELLED or row.attempt != attempt:
                 raise Cancelled
             if row.worker != self.boot:
                 raise Interrupted
 
         return watch
 
-    def _begin(self, job_id: str, name: str) -> dict[str, Any] | None:
+    def _begin(self, job_id: str, attempt: int, name: str) -> dict[str, Any] | None:
         """Record that a step begins; return the request for the child, none if it is done."""
         folder = self.folders.of(job_id)
         with self.database.write() as session:
-            job = self._own(session, job_id)
+            job = self._own(session, job_id, attempt)
             run = self._run_row(session, job, name)
             if run.state == StepState.DONE and folder.whole(name, run.outputs["files"]):
                 return None
@@ -337,7 +338,7 @@ class Jobs:
     ) -> None:
         folder = self.folders.of(job_id)
         with self.database.write() as session:
-            self._own(session, job_id)
+            self._own(session, job_id, attempt)
             run = _step_run(session, job_id, attempt, name)
             run.state, run.error, run.ended_at = state, error, datetime.now(UTC)
             run.outputs, run.report, run.log = outputs or {}, report or {}, folder.log(name)
@@ -357,7 +358,7 @@ class Jobs:
             job = session.get_one(Job, job_id)
             if job.state == JobState.DONE:
                 return  # kept before, and cut off before the workflow library knew it
-            job = self._own(session, job_id)
+            job = self._own(session, job_id, attempt)
             runs = {
                 run.name: run
                 for run in session.scalars(
