@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .ONESHELL:
+.SILENT:
 .SHELLFLAGS := -euo pipefail -c
 
 PYTHON ?= python3

@@ -5,7 +5,7 @@ import pytest
 from overread.validation.permissions import ACTIONS, ROLES, Actor, may
 
 READER_MAY = {"case.list", "case.see", "image.see", "image.store", "result.list"}
-ENGINEER_MAY = READER_MAY | {"image.route", "exam.list", "job.list", "job.see"}
+ENGINEER_MAY = READER_MAY | {"image.route", "exam.list", "aside.see", "job.list", "job.see"}
 MAY = {"reader": READER_MAY, "engineer": ENGINEER_MAY, "admin": ENGINEER_MAY}
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
-from overread.cli.terminal import JsonOption, SiteOption, open_site, table
+from overread.cli.terminal import JsonOption, SiteOption, open_settings, reading, table
 from overread.store import exams
-from overread.store.database import Database
+from overread.store.tables import Exam
 
 app = typer.Typer()
 
@@ -22,25 +22,43 @@ def root() -> None:
 @app.command("list")
 def list_exams(
     site: SiteOption = Path(),
-    state: Annotated[str, typer.Option(help="open, closed or held.")] = "",
+    state: Annotated[
+        Literal["open", "closed", "held"] | None,
+        typer.Option(help="Only those in this state.", show_default="any"),
+    ] = None,
     pipeline: Annotated[str, typer.Option(help="Only those of this pipeline.")] = "",
     accession: Annotated[str, typer.Option(help="Only those of this accession number.")] = "",
     *,
-    limit: Annotated[int, typer.Option(help="How many at most, the newest first.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most, the newest first.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
     """List exams, the newest first."""
-    with Database(open_site(site).settings.database_url).read() as session:
+    with reading(open_settings(site)) as session:
         found = exams.exams(
-            session, state=state, pipeline=pipeline, accession=accession, limit=limit
+            session, state=state or "", pipeline=pipeline, accession=accession, limit=limit
         )
         rows = [
-            {**exams.summary(one), "instances": len(exams.members(session, one.id))}
+            {
+                **exams.summary(one),
+                "instances": len(exams.members(session, one.id)),
+                "because": _because(one),
+            }
             for one in found
         ]
+    narrowed = " of this kind" if state or pipeline or accession else ""
     table(
         rows,
-        ["id", "accession", "pipeline", "revision", "state", "instances", "opened_at", "closed_at"],
+        [
+            *("id", "accession", "pipeline", "revision", "state", "because"),
+            *("instances", "opened_at", "closed_at"),
+        ],
         as_json=as_json,
-        empty="No exam has gathered yet.",
+        empty=f"No exam{narrowed} has gathered yet.",
+        spare=["closed_at", "instances", "revision", "opened_at"],
     )
+
+
+def _because(one: Exam) -> str:
+    """Say what closed an exam, what an open one waits for, or why it is held."""
+    evidence: dict[str, Any] = one.evidence
+    return one.held_reason or str(evidence.get("decided_by", ""))

@@ -10,8 +10,18 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy.orm import Session
 
-from overread.cli.terminal import JsonOption, SiteOption, console, open_site, print_json, table
+from overread.cli.terminal import (
+    JsonOption,
+    SiteOption,
+    console,
+    count,
+    open_settings,
+    print_json,
+    reading,
+    table,
+)
 from overread.errors import UsageError
+from overread.pipelines.job import JobState
 from overread.store import jobs
 from overread.store.database import Database
 from overread.store.tables import Result, StepRun
@@ -21,56 +31,88 @@ app = typer.Typer()
 JobArgument = Annotated[str, typer.Argument(help="The job's id, or its beginning.")]
 
 
-def _database(site: Path) -> Database:
-    return Database(open_site(site).settings.database_url)
-
-
 @app.command("list")
 def list_jobs(
     site: SiteOption = Path(),
-    state: Annotated[str, typer.Option(help="Only those in this state.")] = "",
+    state: Annotated[
+        JobState | None, typer.Option(help="Only those in this state.", show_default="any")
+    ] = None,
     pipeline: Annotated[str, typer.Option(help="Only those of this pipeline.")] = "",
-    limit: Annotated[int, typer.Option(help="How many at most, the newest first.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most, the newest first.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, the newest first."""
-    with _database(site).read() as session:
-        found = jobs.jobs(session, state=state, pipeline=pipeline, limit=limit)
-        table(
-            [jobs.summary(one) for one in found],
-            ["id", "pipeline", "pipeline_version", "state", "attempt", "created_at", "reason"],
-            as_json=as_json,
-            empty="No job has been opened yet.",
-        )
+    with reading(open_settings(site)) as session:
+        found = jobs.jobs(session, state=state or "", pipeline=pipeline, limit=limit)
+        rows = [jobs.summary(one) for one in found]
+    narrowed = " of this kind" if state or pipeline else " yet"
+    table(
+        rows,
+        ["id", "pipeline", "pipeline_version", "state", "attempt", "created_at", "reason"],
+        as_json=as_json,
+        empty=f"No job has been opened{narrowed}.",
+        spare=["attempt", "pipeline_version"],
+    )
 
 
 @app.command()
 def show(job: JobArgument, site: SiteOption = Path(), as_json: JsonOption = False) -> None:
     """Show one job: what it was pinned to, its steps, its results."""
-    with _database(site).read() as session:
+    with reading(open_settings(site)) as session:
         told = describe(session, job)
     if as_json:
         print_json(told)
         return
-    for key in ("id", "exam", "pipeline", "pipeline_version", "stage", "origin", "state", "reason"):
-        console.print(f"{key.replace('_', ' '):17} {told[key]}", markup=False, soft_wrap=True)
-    for model in told["models"]:
-        console.print(
-            f"{'model':17} {model['name']} {model['version']} sha256 {model['digest']}",
-            soft_wrap=True,
-        )
-    table(
-        told["steps"],
-        ["attempt", "name", "operator", "state", "runs", "seconds", "made", "error"],
-        as_json=False,
-        empty="No step has begun.",
-    )
-    table(
-        told["results"],
-        ["name", "kind", "version", "model", "digest", "superseded_by"],
-        as_json=False,
-        empty="It has no result.",
-    )
+    for line in lines(told):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def lines(told: dict[str, Any]) -> list[str]:
+    """Put a job into words, one fact a line, what belongs to a fact indented below it."""
+    keys = ("id", "exam", "pipeline", "pipeline_version", "stage", "origin", "state", "reason")
+    times = ("created_at", "started_at", "ended_at")
+    facts = {key: str(told[key]) for key in keys} | {key: _time(told[key]) for key in times}
+    out = [f"{key.replace('_', ' '):17} {fact}".rstrip() for key, fact in facts.items()]
+    out += [
+        f"{'model':17} {model['name']} {model['version']} sha256 {model['digest']}"
+        for model in told["models"]
+    ]
+    for step in told["steps"]:
+        out += _step_lines(step)
+    for result in told["results"]:
+        by = f" by {result['model']}" if result["model"] else ""
+        out.append(f"Result {result['name']} ({result['kind']}) version {result['version']}{by}")
+        out.append(f"  sha256 {result['digest']}")
+        if result["superseded_by"]:
+            out.append(f"  superseded by {result['superseded_by']}")
+    return out
+
+
+def _step_lines(step: dict[str, Any]) -> list[str]:
+    again = f", begun {step['runs']} times" if step["runs"] > 1 else ""
+    took = f", {step['seconds']} s" if step["seconds"] is not None else ""
+    out = [
+        f"Step {step['name']} ({step['operator']}) attempt {step['attempt']}: {step['state']}, "
+        f"began {_time(step['started_at'])}{took}{again}"
+    ]
+    for port, source in step["inputs"].items():
+        files = source["files"]
+        out.append(f"  in {port}: {source['step']}" + (f", {count(len(files), 'file')}" * bool(files)))
+        out += _files(files)
+    if step["made"]:
+        files = step["outputs"].get("files", {})
+        out += [f"  made {step['made']}, {count(len(files), 'file')}", *_files(files)]
+    if step["error"]:
+        out.append(f"  {step['error']}")
+    return out
+
+
+def _files(digests: dict[str, str]) -> list[str]:
+    return [f"    {name} sha256 {digest}" for name, digest in digests.items()]
+
+
+def _time(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC" if at else ""
 
 
 def describe(session: Session, job_id: str) -> dict[str, Any]:
@@ -147,7 +189,7 @@ def logs(
     UsageError
         There is no such job, or it has not begun such a step.
     """
-    with _database(site).read() as session:
+    with reading(open_settings(site)) as session:
         one = jobs.job(session, job)
         runs = [run for run in jobs.steps(session, one.id) if step in ("", run.name)]
     if step and not runs:
@@ -173,7 +215,7 @@ def retry(
     as_json: JsonOption = False,
 ) -> None:
     """Run a job again that was refused, failed or cancelled."""
-    with _database(site).write() as session:
+    with Database(open_settings(site).database_url).write() as session:
         queued = jobs.summary(
             jobs.retry(
                 session,
@@ -190,6 +232,6 @@ def retry(
 @app.command()
 def cancel(job: JobArgument, site: SiteOption = Path(), as_json: JsonOption = False) -> None:
     """Stop a job that is queued or running."""
-    with _database(site).write() as session:
+    with Database(open_settings(site).database_url).write() as session:
         stopped = jobs.summary(jobs.cancel(session, job, at=datetime.now(UTC), actor=getuser()))
     table([stopped], ["id", "state", "reason"], as_json=as_json)

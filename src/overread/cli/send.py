@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from overread.cli.terminal import JsonOption, console, notes, print_json
-from overread.errors import UsageError
+from overread.errors import Unavailable, UsageError
 from overread.settings import check_ae_title
 from overread.simulator.scanner import Answer, Peer
 from overread.simulator.scanner import send as send_files
@@ -35,17 +36,30 @@ def send(
     peer = _peer(to, called)
     files = list(_files(paths))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    answers: list[Answer] = []
+    error = ""
     with Progress(*columns, console=notes, transient=True, disable=as_json) as progress:
         bar = progress.add_task(f"to {peer}", total=len(files))
-        answers = send_files(
-            files, peer, calling=_title(calling), told=lambda _: progress.advance(bar)
-        )
+
+        def told(answer: Answer) -> None:
+            answers.append(answer)
+            progress.advance(bar)
+
+        try:
+            send_files(files, peer, calling=_title(calling), told=told)
+        except Unavailable as stopped:
+            error = _advised(str(stopped), calling)
+    answered = {answer.file for answer in answers}
+    answers += [
+        Answer(file, "", None, f"not sent: {error}") for file in files if file not in answered
+    ]
     refused = [answer for answer in answers if not answer.accepted]
     if as_json:
         print_json(
             {
                 "to": to,
                 "called": called,
+                "error": error,
                 "files": len(files),
                 "accepted": len(answers) - len(refused),
                 "not_accepted": [
@@ -59,17 +73,33 @@ def send(
                 ],
             }
         )
+    elif error and not answered:
+        raise Unavailable(error)
     else:
         _say(answers, peer)
     if refused:
         raise typer.Exit(1)
 
 
+def _advised(error: str, calling: str) -> str:
+    """Add what to do to what stopped the sending, where that is known."""
+    if "calling ae title not recogni" in error:
+        return (
+            f"{error}; list {calling} under senders of the receiving site, or give --calling an "
+            "AE title that it knows"
+        )
+    if "called ae title not recogni" in error:
+        return f"{error}; give --called an AE title that it answers for"
+    return error
+
+
 def _say(answers: list[Answer], peer: Peer) -> None:
     refused = [answer for answer in answers if not answer.accepted]
     console.print(f"{len(answers) - len(refused)} of {len(answers)} accepted by {peer}.")
     for answer in refused:
-        console.print(f"{answer.file}: {answer.sentence}", soft_wrap=True, highlight=False)
+        console.print(
+            escape(f"{answer.file}: {answer.sentence}"), soft_wrap=True, highlight=False
+        )
     warned = Counter(one.sentence for one in answers if one.accepted and one.status != 0)
     for sentence, count in warned.items():
         console.print(f"{count} {sentence}")

@@ -62,7 +62,15 @@ def _counted(site: SiteFolder) -> str:
     return ", ".join(f"{count} {noun}{'s' * (count != 1)}" for noun, count in counts.items())
 
 
-def plugins(as_json: JsonOption = False) -> None:
+def plugins(
+    site: Annotated[
+        Path | None,
+        typer.Option(
+            "--site", envvar="OVERREAD_SITE", help="List this site's own operators as well."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """List what is installed, and what of it cannot run here and why."""
     rows = []
     for plugin in registry.plugins():
@@ -74,4 +82,15 @@ def plugins(as_json: JsonOption = False) -> None:
         except (ImportError, AttributeError) as error:
             missing = str(error)
         rows.append({**asdict(plugin), "missing": missing})
-    table(rows, ["family", "name", "distribution", "value", "missing"], as_json=as_json)
+    if site is not None:
+        loaded_site = load(site.resolve(), os.environ)
+        for name, source in sorted(loaded_site.operator_sources.items()):
+            if source is not None:
+                own = {"family": "operators", "name": name, "distribution": "this site"}
+                rows.append({**own, "value": str(source.relative_to(loaded_site.root)), "missing": ""})
+    table(
+        rows,
+        ["family", "name", "distribution", "value", "missing"],
+        as_json=as_json,
+        spare=["distribution"],
+    )

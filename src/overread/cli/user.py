@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -33,11 +34,22 @@ def _by() -> str:
 
 def _new_password(file: Path | None) -> str:
     if file is None:
+        if not at_terminal():
+            raise UsageError(
+                "there is no terminal to ask for the password at; --password-file FILE names a "
+                "file whose first line is the password"
+            )
         return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
     try:
-        return file.read_text(encoding="utf-8").rstrip("\r\n")
-    except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}; expected a file with the password") from error
+        return next(iter(file.read_text(encoding="utf-8").splitlines()), "")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageError(f"{file}: {why}; expected a file with the password") from error
+
+
+def at_terminal() -> bool:
+    """Say whether a person can be asked."""
+    return sys.stdin.isatty()
 
 
 @app.command()
@@ -46,7 +58,9 @@ def add(
     role: Annotated[str, typer.Option(help=f"One of {', '.join(ROLES)}.")] = "reader",
     password_file: Annotated[
         Path | None,
-        typer.Option(help="A file whose first content is the password.", show_default="ask for it"),
+        typer.Option(
+            help="A file whose first line is the password.", show_default="ask for it"
+        ),
     ] = None,
     site: SiteOption = Path(),
 ) -> None:

@@ -9,10 +9,15 @@ from pathlib import Path
 from overread.errors import StepFailed
 
 
-def verify(file: Path, digest: str) -> None:
+def verify(file: Path, digest: str, pinned: str = "this job is pinned to") -> None:
     """Compare a model's file with the digest that a job is pinned to.
 
     A file of the same device, inode, size and time of change is not read again by this process.
+
+    Parameters
+    ----------
+    pinned : str
+        In words, what the digest is compared for.
 
     Raises
     ------
@@ -28,7 +33,7 @@ def verify(file: Path, digest: str) -> None:
     found = _digest(file, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
     if found != digest:
         raise StepFailed(
-            f"the model file {file.name} has SHA-256 {found}, but this job is pinned to {digest}; "
+            f"the model file {file.name} has SHA-256 {found}, but {pinned} {digest}; "
             "put back the file that model.yaml describes, or give the new one a new version"
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, RedirectResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from overread import registry
 from overread.portal import api, auth, cases, engineers, health, opening, static, viewer
@@ -13,6 +13,7 @@ from overread.portal.failures import Failures
 from overread.portal.health import Measure, Metrics
 from overread.portal.security import Guard
 from overread.portal.state import Portal, portal_of, templates
+from overread.portal.viewer import NoSuchPage
 from overread.site import SiteFolder
 from overread.store.archive import Archive
 from overread.store.database import Database
@@ -35,13 +36,15 @@ def build(site: SiteFolder) -> FastAPI:
     app = FastAPI(
         title="Overread", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json"
     )
+    shown = templates(site)
+    shown.context_processors.append(engineers.count_aside)
     app.state.portal = Portal(
         site=site,
         database=database,
         archive=Archive(site.settings.data / "archive"),
         identity=registry.load("identity", "local")(StoredAccounts(database)),
         failures=Failures(),
-        templates=templates(site),
+        templates=shown,
     )
     app.state.metrics = Metrics()
     app.add_middleware(Measure, metrics=app.state.metrics)
@@ -52,6 +55,7 @@ def build(site: SiteFolder) -> FastAPI:
     app.include_router(viewer.files)
     app.add_exception_handler(NotSignedIn, _not_signed_in)
     app.add_exception_handler(Forbidden, _forbidden)
+    app.add_exception_handler(NoSuchPage, _no_such_page)
     return app
 
 
@@ -79,4 +83,22 @@ def _forbidden(request: Request, reason: Exception) -> Response:
             "next_steps": ["Ask an administrator of this site for the role."],
         },
         status_code=403,
+    )
+
+
+def _no_such_page(request: Request, reason: Exception) -> Response:
+    if request.url.path.startswith(_MACHINE):
+        return JSONResponse({"detail": str(reason)}, 404)
+    if "text/html" not in request.headers.get("accept", ""):  # a file that some page wants
+        return PlainTextResponse(f"{reason}.\n", 404)
+    return portal_of(request).templates.TemplateResponse(
+        request,
+        "message.html",
+        {
+            "signed": signed_in(request),
+            "title": "There is no such page",
+            "text": "Nothing of this site is at this address.",
+            "next_steps": ["Look for the case among the cases, or open it again from the PACS."],
+        },
+        status_code=404,
     )

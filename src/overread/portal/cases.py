@@ -121,12 +121,14 @@ def open_viewer(request: Request, portal: Here, signed: MaySee, case_id: str) ->
         shown = cases.shown(session, case.id)
         made = shown.segmentation
         study_uid = made.study_uid if made is not None else case.exam.study_uid
-        series = [one.uid for one in cases.images(session, case.exam, study_uid)]
-    overlay = made.series_uid if made is not None else ""
-    uids = [*series, overlay] if overlay else series
-    stage = shown.job.stage if shown.job is not None else _stage(portal, case)
-    target = viewer.link(study_uid, uids, overlay, stage)
-    return RedirectResponse(target, status_code=303)
+        series = cases.images(session, case.exam, study_uid)
+    uids = [one.uid for one in series]
+    if made is not None:
+        first = made.series_uid
+        uids.append(first)
+    else:  # the largest series, since a localizer mostly comes first
+        first = max(series, key=lambda one: one.instances).uid if series else ""
+    return RedirectResponse(viewer.link(study_uid, uids, first), status_code=303)
 
 
 def _context(portal: Portal, session: Session, case: Case, signed: Signed) -> dict[str, Any]:

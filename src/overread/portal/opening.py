@@ -85,7 +85,9 @@ def open_case(
             context["caseless"] = caseless
             return portal.templates.TemplateResponse(request, "choose.html", context)
         context["whereabouts"] = [_whereabouts(portal, session, study) for study in came]
-        return portal.templates.TemplateResponse(request, "nowhere.html", context, status_code=404)
+        return portal.templates.TemplateResponse(
+            request, "nowhere.html", context, status_code=200 if came else 404
+        )
 
 
 def _caseless(session: Session, came: list[Found], found: list[cases.Case]) -> list[Found]:

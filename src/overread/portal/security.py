@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PAGE_POLICY = (
@@ -89,16 +89,14 @@ class Guard:
 
         refusal = self._refusal(scope)
         if refusal:
-            await PlainTextResponse(f"refused: {refusal}\n", 403)(scope, receive, send_with_headers)
+            await _words(scope, "Refused", refusal, 403)(scope, receive, send_with_headers)
             return
         try:
             await self._app(scope, receive, send_with_headers)
         except Exception as error:  # noqa: BLE001 - the edge of a request: recorded in the log
             _log.error("request failed: %s", _place(error))
             if not begun:  # else the server cuts the connection, since the answer is not whole
-                page = PlainTextResponse(
-                    "Something broke here. Try again, or tell an engineer.\n", 500
-                )
+                page = _words(scope, "Something broke here", "try again, or tell an engineer", 500)
                 await page(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope) -> str:
@@ -108,6 +106,20 @@ class Guard:
         if scope["method"] not in _SAFE and not _same_origin(Headers(scope=scope)):
             return "the request comes from another site"
         return ""
+
+
+def _words(scope: Scope, title: str, words: str, status: int) -> Response:
+    """Say so in the pages' look, to a browser: without templates, since those may be what broke."""
+    if "text/html" not in Headers(scope=scope).get("accept", ""):
+        return PlainTextResponse(f"{title.lower()}: {words}\n", status)
+    return HTMLResponse(
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title} · overread</title>'
+        '<link rel="stylesheet" href="/static/overread.css">'
+        '<header class="bar"><a class="name" href="/">over<i>read</i></a></header>'
+        f'<main class="page narrow"><h1>{title}</h1><p class="muted">{words[0].upper()}{words[1:]}.'
+        '</p><p><a class="btn ghost" href="/">All cases</a></p></main></html>',
+        status,
+    )
 
 
 def _place(error: Exception) -> str:

@@ -37,17 +37,20 @@ files = APIRouter(include_in_schema=False)
 """Taken in last: it answers every path that nothing else does."""
 
 
-def link(study_uid: str, series_uids: list[str], first_series: str, stage: str) -> str:
+class NoSuchPage(Exception):
+    """Nothing answers this path; the application says so in its own look."""
+
+
+def link(study_uid: str, series_uids: list[str], first_series: str) -> str:
     """Return the viewer's address that shows these series of a study, ``first_series`` at once.
 
     Parameters
     ----------
     first_series : str
-        A segmentation's, to be drawn over the images that it refers to; empty for none.
-    stage : str
-        Anything but ``clinical`` is marked investigational.
+        The images to begin with, or a segmentation, which is drawn over the images that it refers
+        to; empty for whichever the viewer takes.
     """
-    query = {"StudyInstanceUIDs": study_uid, "stage": stage}
+    query = {"StudyInstanceUIDs": study_uid}
     if series_uids:
         query["SeriesInstanceUIDs"] = ",".join(series_uids)
     if first_series:
@@ -122,12 +125,18 @@ def viewer(
 
 @files.get("/{path:path}")
 def ohif_file(request: Request, path: str) -> Response:
-    """Send one of OHIF's files; a path that leaves its folder is as unknown as any other."""
+    """Send one of OHIF's files; a path that leaves its folder is as unknown as any other.
+
+    Raises
+    ------
+    NoSuchPage
+        There is no such file: nothing of this portal answers the path.
+    """
     try:
         wanted = (OHIF / path).resolve()
         there = wanted.is_relative_to(OHIF.resolve()) and wanted.is_file()
     except (ValueError, OSError):  # a NUL in it, or too long to be a name
         there = False
     if not there:
-        return PlainTextResponse("There is no such page.\n", 404)
+        raise NoSuchPage("There is no such page")
     return send_file(request, wanted, _policy())

@@ -120,6 +120,21 @@ def load(
     )
 
 
+def load_settings(root: Path, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read only the settings of a site folder, whatever is wrong with the rest of it.
+
+    Raises
+    ------
+    SiteError
+        With every fault of ``overread.yaml`` and its overlay.
+    """
+    reading = _Reading(root.resolve(), os.environ if environ is None else environ)
+    settings = reading.settings()
+    if settings is None:
+        raise SiteError(reading.faults)
+    return settings
+
+
 def load_routes(root: Path, environ: Mapping[str, str] | None = None) -> tuple[Route, ...]:
     """Read only the routes of a site folder, whatever else is wrong with it.
 

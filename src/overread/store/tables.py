@@ -145,6 +145,12 @@ class Instance(Base):
             postgresql_where=text("standing = 'unsettled'"),
         ),
         Index(
+            "ix_instance_conflict",
+            "id",
+            sqlite_where=text("standing = 'conflict'"),
+            postgresql_where=text("standing = 'conflict'"),
+        ),
+        Index(
             "ix_instance_without_patient_id",
             "study_uid",
             "patient_name",
@@ -202,6 +208,12 @@ class Arrival(Base):
     __table_args__ = (
         Index(None, "ae_title", "disposition"),
         Index(None, "instance_id"),
+        Index(
+            "ix_arrival_held",
+            "id",
+            sqlite_where=text("substr(disposition, 1, 5) = 'held:'"),
+            postgresql_where=text("substr(disposition, 1, 5) = 'held:'"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

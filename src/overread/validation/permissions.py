@@ -76,6 +76,7 @@ ACTIONS: dict[str, Action] = {
         Action("image.store", "store objects", _ALL),
         Action("image.route", "put objects on the routes", _STAFF),
         Action("exam.list", "list exams", _STAFF),
+        Action("aside.see", "see what was set aside", _STAFF),
         Action("job.list", "list jobs", _STAFF),
         Action("job.see", "see a job and its log", _STAFF),
         Action("result.list", "list results", _ALL),

@@ -1,8 +1,7 @@
 // OHIF's settings. One data source, this portal's; no study list; no question before an overlay.
 "use strict";
 
-// The stage of the case's pipeline; the link to the viewer names it.
-const isClinical = () => new URLSearchParams(window.location.search).get("stage") === "clinical";
+// Always marked: an address can be made by hand, so nothing in it may take the mark away.
 const INVESTIGATIONAL = "Investigational – not for clinical decisions";
 
 window.config = {
@@ -29,7 +28,6 @@ window.config = {
             label: "",
             title: INVESTIGATIONAL,
             color: "#f0b95b",
-            condition: () => !isClinical(),
             contentF: () => INVESTIGATIONAL,
           },
         ],
@@ -55,8 +53,8 @@ window.config = {
     createLogoComponentFn: (React) =>
       React.createElement(
         "span",
-        { style: { color: isClinical() ? "#9aa6cb" : "#f0b95b", fontSize: "13px", padding: "0 12px" } },
-        isClinical() ? "overread" : "overread · investigational",
+        { style: { color: "#f0b95b", fontSize: "13px", padding: "0 12px" } },
+        "overread · investigational",
       ),
   },
   // The sign-in has ended: load again, which leads to the form and back.
