@@ -202,7 +202,7 @@ def test_a_polling_page_is_sent_to_the_form_whole(anonymous: TestClient) -> None
     assert (answer.status_code, answer.headers["hx-redirect"]) == (401, "/sign-in")
 
 
-@pytest.mark.parametrize("door", ["/exams", "/jobs"])
+@pytest.mark.parametrize("door", ["/exams", "/jobs", "/aside"])
 def test_readers_are_told_why_not(reader: TestClient, door: str) -> None:
     answer = reader.get(door)
     assert answer.status_code == 403

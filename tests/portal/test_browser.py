@@ -142,10 +142,22 @@ def test_nothing_is_painted_where_nothing_was_found(
     assert coloured(picture) == 0
 
 
+def test_a_refused_exam_opens_on_its_images(
+    filled: Filled, origin: str, drive: Drive, tmp_path: Path
+) -> None:
+    path, picture = f"/cases/{filled.cases['refused']}", tmp_path / "refused.png"
+    seen = drive(origin, start="/", shots=[{"path": path, "file": str(picture), "wait": 12000}])
+    assert seen["errors"] == []
+    from PIL import Image
+
+    middle = np.asarray(Image.open(picture).convert("L"))[300:700, 750:1150]
+    assert middle.std() > 25
+
+
 def test_every_page_is_at_peace_with_its_policy(
     filled: Filled, origin: str, drive: Drive, tmp_path: Path
 ) -> None:
-    paths = ["/", "/?q=PH-A", "/jobs", "/exams", f"/jobs/{filled.jobs['six']}",
+    paths = ["/", "/?q=PH-A", "/jobs", "/exams", "/aside", f"/jobs/{filled.jobs['six']}",
              f"/jobs/{filled.jobs['refused']}", "/open?accession=PH-DOUBLE"]  # fmt: skip
     shots = [
         {"path": path, "file": str(tmp_path / f"{number}.png"), "wait": 300}

@@ -98,6 +98,11 @@ def test_a_case_shows_its_number_its_history_and_its_provenance(
     assert page.count("<circle") == 5
 
 
+def test_words_stand_where_the_images_are_still_loading(filled: Filled, reader: TestClient) -> None:
+    text = text_of(reader.get(f"/cases/{filled.cases['refused']}").text)
+    assert text.endswith("Loading the images")
+
+
 def test_opening_a_case_is_audited(filled: Filled, reader: TestClient) -> None:
     case_id = filled.cases["six-1"]
     reader.get(f"/cases/{case_id}")

@@ -45,10 +45,11 @@ def test_a_second_study_without_a_case_is_said(filled: Filled, reader: TestClien
 
 def test_images_that_no_pipeline_took_say_why(reader: TestClient) -> None:
     answer = reader.get("/open?accession=PH-NOWHERE")
-    assert answer.status_code == 404
+    assert answer.status_code == 200
     text = text_of(answer.text)
     for words in (
-        "Not run",
+        "Not run · overread",
+        "PHANTOM, KNEE · PH-9",
         "3 images in 1 series",
         "OVERREAD 3 × kept",
         "route “brain to the tumour pipeline” – its condition is not met",
@@ -61,7 +62,7 @@ def test_images_that_no_pipeline_took_say_why(reader: TestClient) -> None:
 
 def test_a_case_of_another_pipeline_is_not_picked(reader: TestClient) -> None:
     answer = reader.get("/open?accession=PH-A-0106&pipeline=liver")
-    assert answer.status_code == 404
+    assert answer.status_code == 200
     assert "no exam of pipeline liver holds them" in text_of(answer.text)
 
 
@@ -69,6 +70,7 @@ def test_nothing_arrived(reader: TestClient) -> None:
     answer = reader.get("/open?accession=UNKNOWN-1")
     assert answer.status_code == 404
     assert "Nothing has arrived for UNKNOWN-1" in answer.text
+    assert "<title>Not here yet · overread</title>" in answer.text
     assert 'http-equiv="refresh"' in answer.text
 
 

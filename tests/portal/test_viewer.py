@@ -28,7 +28,7 @@ def test_the_link_of_a_case_names_its_images_and_its_result(
     series = query["SeriesInstanceUIDs"][0].split(",")
     assert len(series) == 2
     assert query["initialSeriesInstanceUID"] == [filled.segs["six"]] == [series[1]]
-    assert query["stage"] == ["validation"]
+    assert "stage" not in query
 
 
 def test_without_a_result_the_link_names_the_images_only(
@@ -36,8 +36,8 @@ def test_without_a_result_the_link_names_the_images_only(
 ) -> None:
     target = reader.get(f"/cases/{filled.cases['refused']}/viewer").headers["location"]
     query = parse_qs(urlsplit(target).query)
-    assert "initialSeriesInstanceUID" not in query
     assert len(query["SeriesInstanceUIDs"][0].split(",")) == 1
+    assert query["initialSeriesInstanceUID"] == query["SeriesInstanceUIDs"]
 
 
 def test_our_settings_stand_in_place_of_ohifs_own(anonymous: TestClient) -> None:
@@ -45,6 +45,13 @@ def test_our_settings_stand_in_place_of_ohifs_own(anonymous: TestClient) -> None
     assert 'routerBasename: "/viewer"' in text
     assert "disableConfirmationPrompts: true" in text
     assert "cloudfront" not in text
+
+
+def test_no_address_takes_the_investigational_mark_away(anonymous: TestClient) -> None:
+    text = anonymous.get("/app-config.js?stage=clinical").text
+    assert "Investigational – not for clinical decisions" in text
+    assert "location.search" not in text
+    assert "condition:" not in text
 
 
 def test_files_named_by_their_content_are_cached_for_good(anonymous: TestClient) -> None:

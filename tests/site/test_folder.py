@@ -95,6 +95,12 @@ def test_all_faults_of_all_files_are_told_at_once(tmp_path: Path) -> None:
         told[1].split("; expected")[0],
         "operators/mine.py:1: cannot be imported: ModuleNotFoundError: "
         "No module named 'nothing_of_that_name'",
+        "overread.yaml:1: 'name' is missing in site",
+        "overread.yaml:1: unknown key site.nam",
+        "overread.yaml:3: dicom.port: 'many'",
+        "overread.yaml:4: dicom.ae_title: 'A\\\\B' is not an AE title",
+        "overread.yaml:6: there is no kind of destination 'dimsee'",
+        "overread.yaml:7: portal: host '0.0.0.0' is wider than loopback",
         "overread.yaml:8: the key 'ae_title' stands twice, first in line 8",
         "pipelines/spots.yaml:7: steps.mask.use: there is no operator 'treshold'",
         "pipelines/spots.yaml:9: results[1]: step volume makes Volume, which is no result",
@@ -103,22 +109,89 @@ def test_all_faults_of_all_files_are_told_at_once(tmp_path: Path) -> None:
         "routes.yaml:4: routes[1].send_to: []",
     ]
     assert told[1].startswith("models/net/1.0.0/model.yaml:4: the SHA-256 of net.onnx is ")
-    assert "perhaps threshold" in told[4]
-
-    write(
-        root, {"overread.yaml": (root / "overread.yaml").read_text().replace(", ae_title: Y", "")}
-    )
-    main = [line for line in faults(root) if line.startswith("overread.yaml")]
-    assert main == [
+    assert "perhaps threshold" in told[10]
+    assert told[3:9] == [
         "overread.yaml:1: 'name' is missing in site; expected `name:` there",
         "overread.yaml:1: unknown key site.nam; expected an existing key, perhaps name",
         "overread.yaml:3: dicom.port: 'many'; expected a valid integer, unable to parse string as "
         "an integer",
         "overread.yaml:4: dicom.ae_title: 'A\\\\B' is not an AE title; expected 1 to 16 "
         "characters, no backslash",
+        "overread.yaml:6: there is no kind of destination 'dimsee'; expected an existing kind, "
+        "perhaps dimse",
         "overread.yaml:7: portal: host '0.0.0.0' is wider than loopback; expected "
         "certificate and key, or the address of the proxy that ends TLS",
     ]
+
+
+def test_a_fault_hides_none_of_a_later_stage(tmp_path: Path) -> None:
+    """What the first user met: faults of shape and of meaning together, in every file."""
+    root = whole(
+        tmp_path,
+        main=MAIN + "dicom: {prt: 104}\nsenders:\n  - ae_titel: SCANNER\n",
+        pipeline="complete: {quiet: 30}\n"
+        + PIPELINE.replace("use: threshold", "use: treshold")
+        .replace("where:", "wher: 1, where:")
+        .replace("[PACS]", "[PACS, PACKS]")
+        .replace("1.0.0", "1"),
+        routes=ROUTES.replace("when:", "whne:").replace("[SPOTS, PACS]", "[SPOTZ, PACS]"),
+    )
+    assert faults(root) == [
+        "overread.yaml:4: unknown key dicom.prt; expected an existing key, perhaps port",
+        "overread.yaml:6: 'ae_title' is missing in senders[1]; expected `ae_title:` there",
+        "overread.yaml:6: unknown key senders[1].ae_titel; expected an existing key, perhaps "
+        "ae_title",
+        "pipelines/spots.yaml:1: complete.quiet: 30 is not a duration; expected a number with a "
+        "unit: 30s, 60m, 12h",
+        "pipelines/spots.yaml:3: version: 1; expected a valid string",
+        "pipelines/spots.yaml:6: steps.one.with.wher: operator select_series has no setting "
+        "'wher'; expected an existing setting, perhaps where",
+        "pipelines/spots.yaml:8: steps.mask.use: there is no operator 'treshold'; expected an "
+        "existing operator, perhaps threshold",
+        "pipelines/spots.yaml:11: send.clinical[2]: there is no destination 'PACKS'; expected an "
+        "existing destination, perhaps PACS",
+        "routes.yaml:2: 'when' is missing in routes[1]; expected `when:` there",
+        "routes.yaml:3: unknown key routes[1].whne; expected an existing key, perhaps when",
+        "routes.yaml:4: there is no AE title 'SPOTZ' to send to; expected an existing destination "
+        "or pipeline, perhaps SPOTS",
+    ]
+
+
+def test_a_step_with_a_fault_is_still_a_step(tmp_path: Path) -> None:
+    """Its name, its operator and its settings are known; what it lacks may be what is wrong."""
+    text = PIPELINE.replace("volume: {use: read_volume, in:", "volume: {use: read_volum, inn:")
+    root = whole(tmp_path, pipeline=text.replace("[volumes]", "[volumes, 3]"))
+    assert [line.split(";")[0] for line in faults(root)] == [
+        "pipelines/spots.yaml:6: steps.volume.use: there is no operator 'read_volum'",
+        "pipelines/spots.yaml:6: unknown key steps.volume.inn",
+        "pipelines/spots.yaml:9: results[2]: 3",
+    ]
+    root = whole(tmp_path, pipeline=text.replace("read_volum,", "read_volume,"))
+    assert [line.split(";")[0] for line in faults(root)] == [
+        "pipelines/spots.yaml:6: unknown key steps.volume.inn",
+    ]
+    root = whole(tmp_path, pipeline=PIPELINE[: PIPELINE.index("steps:")] + "results: [volumes]\n")
+    assert faults(root) == [
+        "pipelines/spots.yaml:1: 'steps' is missing in the file; expected `steps:` there"
+    ]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"main": MAIN.replace("{with", "{{with")},
+        {"main": MAIN.replace("destinations:", "destinations: 3\ndicom:")},
+        {"pipeline": PIPELINE.replace("results:", "results: [")},
+        {"pipeline": PIPELINE.replace("ae_title", "ae_titel")},
+        {"pipeline": PIPELINE.replace("SPOTS", "a title that is too long")},
+    ],
+)
+def test_what_may_stand_where_it_cannot_be_read_is_not_called_unknown(
+    tmp_path: Path, changed: dict[str, str]
+) -> None:
+    told = faults(whole(tmp_path, **changed))
+    assert told
+    assert not any("there is no" in line for line in told), "\n".join(told)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -14,20 +15,25 @@ import typer
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from overread import registry, store
-from overread.cli.terminal import JsonOption, SiteOption, open_site, table
+from overread.cli.terminal import JsonOption, SiteOption, open_settings, open_site, reading, table
 from overread.destinations.dimse import Dimse
 from overread.engine.weights import verify
-from overread.errors import OverreadError, Unavailable
+from overread.errors import OverreadError, SiteError, Unavailable
+from overread.settings import Settings
 from overread.site import SiteFolder
 from overread.store.database import Database
-from overread.store.tables import Worker
+from overread.store.tables import Instance, Quarantine, Turned, Worker
 
 Check = tuple[str, Callable[[], str]]
 """A name, and what finds out: it returns what is well, or raises with what is not."""
+
+
+class Notice(OverreadError):
+    """Something that a person should look at; the site works all the same."""
 
 
 class Wrong(OverreadError):
@@ -37,36 +43,54 @@ class Wrong(OverreadError):
 def doctor(site: SiteOption = Path(), as_json: JsonOption = False) -> None:
     """Check what a site needs: system, disk, database, models, services, destinations.
 
-    Exits with 1 if something is wrong.
+    Exits with 1 if something is wrong; a notice is not.
     """
-    folder = open_site(site)
-    rows = [_examine(name, find) for name, find in checks(folder)]
-    table(rows, ["check", "well", "said"], as_json=as_json)
+    settings = open_settings(site)
+    folder: SiteFolder | None = None
+    rows: list[dict[str, object]] = []
+    try:
+        folder = open_site(site)
+    except SiteError as error:
+        rows += [_row("site", "wrong", str(fault)) for fault in error.faults]
+    rows += [_examine(name, find) for name, find in checks(settings, folder)]
+    table(rows, ["check", "state", "said"], as_json=as_json)
     if not all(row["well"] for row in rows):
         raise typer.Exit(1)
 
 
 def _examine(name: str, find: Callable[[], str]) -> dict[str, object]:
     try:
-        return {"check": name, "well": True, "said": find()}
+        return _row(name, "well", find())
+    except Notice as notice:
+        return _row(name, "notice", str(notice))
     except (OverreadError, OSError, ValueError, SQLAlchemyError, httpx.HTTPError) as error:
-        return {"check": name, "well": False, "said": str(error)}
+        return _row(name, "wrong", str(error))
 
 
-def checks(site: SiteFolder) -> Iterator[Check]:
-    """List what is checked of a site."""
+def _row(check: str, state: str, said: str) -> dict[str, object]:
+    return {"check": check, "well": state != "wrong", "state": state, "said": said}
+
+
+def checks(settings: Settings, site: SiteFolder | None) -> Iterator[Check]:
+    """List what is checked of a site; what needs its models only where it has no fault."""
     yield "python", _python
-    yield "isolation of model code", partial(_isolation, site)
-    yield "disk", partial(_disk, site)
-    yield "database", partial(_database, site)
-    for reference, model in sorted(site.models.items()):
-        yield f"model {reference}", partial(_model, model.file, model.card.sha256)
-        yield f"runtime {model.card.runtime}", partial(_runtime, model.card.runtime)
-    yield "receiver", partial(_receiver, site)
-    yield "worker", partial(_worker, site)
-    yield "portal", partial(_portal, site)
-    for name in sorted(site.settings.destinations):
-        yield f"destination {name}", partial(_destination, site, name)
+    yield "disk", partial(_disk, settings)
+    yield "database", partial(_database, settings)
+    if site is not None:
+        yield "site", lambda: "no fault"
+        yield "isolation of model code", partial(_isolation, site)
+        for reference, model in sorted(site.models.items()):
+            yield f"model {reference}", partial(_model, model.file, model.card.sha256)
+        for runtime in sorted({model.card.runtime for model in site.models.values()}):
+            yield f"runtime {runtime}", partial(_runtime, runtime)
+    yield "receiver", partial(_receiver, settings)
+    yield "worker", partial(_worker, settings)
+    yield "portal", partial(_portal, settings)
+    for name in sorted(settings.destinations):
+        yield f"destination {name}", partial(_destination, settings, name)
+    yield "quarantined objects", partial(_quarantined, settings)
+    yield "conflicts", partial(_conflicts, settings)
+    yield "associations turned away today", partial(_turned_away, settings)
 
 
 def _python() -> str:
@@ -84,8 +108,7 @@ def _isolation(site: SiteFolder) -> str:
     return {"bubblewrap": "bubblewrap works"}.get(limits.isolation, "none, as the site wants it")
 
 
-def _disk(site: SiteFolder) -> str:
-    settings = site.settings
+def _disk(settings: Settings) -> str:
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     free = shutil.disk_usage(settings.data).free
     if free < settings.storage.watermark:
@@ -96,8 +119,8 @@ def _disk(site: SiteFolder) -> str:
     return f"{free / 1e9:.1f} GB free at {settings.data}"
 
 
-def _database(site: SiteFolder) -> str:
-    database = Database(site.settings.database_url)
+def _database(settings: Settings) -> str:
+    database = Database(settings.database_url)
     with database.engine.connect() as connection:
         found = MigrationContext.configure(connection).get_current_revision()
     config = Config()
@@ -111,7 +134,7 @@ def _database(site: SiteFolder) -> str:
 
 
 def _model(file: Path, digest: str) -> str:
-    verify(file, digest)
+    verify(file, digest, "model.yaml pins")
     return f"SHA-256 {digest[:12]}…"
 
 
@@ -122,8 +145,8 @@ def _runtime(name: str) -> str:
     return "can run here"
 
 
-def _receiver(site: SiteFolder) -> str:
-    dicom = site.settings.dicom
+def _receiver(settings: Settings) -> str:
+    dicom = settings.dicom
     listener = Dimse(
         dicom.ae_title,
         {"host": dicom.host, "port": dicom.port, "calling": dicom.ae_title, "timeout": 5},
@@ -133,14 +156,22 @@ def _receiver(site: SiteFolder) -> str:
     except Unavailable as error:
         # It knows its senders, and we are none of them; that it says so is answer enough.
         if "rejected" not in str(error):
-            raise
+            raise Wrong(f"{error}{_perhaps_demo(settings)}") from error
     return f"answers at {dicom.host}:{dicom.port}"
 
 
-def _worker(site: SiteFolder) -> str:
+def _perhaps_demo(settings: Settings) -> str:
+    """Say under which ports the demo runs, where it may be the demo that is looked for."""
+    overlay = settings.root / "environments" / "demo.yaml"
+    if os.environ.get("OVERREAD_ENV") or not overlay.is_file():
+        return ""
+    return "; the demo runs with OVERREAD_ENV=demo, so look at it with OVERREAD_ENV=demo set"
+
+
+def _worker(settings: Settings) -> str:
     from overread.engine.janitor import DEAD_AFTER
 
-    with Database(site.settings.database_url).read() as session:
+    with reading(settings) as session:
         workers = session.scalars(select(Worker)).all()
     now = datetime.now(UTC)
     alive = [worker.name for worker in workers if now - worker.seen_at < DEAD_AFTER]
@@ -149,8 +180,8 @@ def _worker(site: SiteFolder) -> str:
     return ", ".join(alive)
 
 
-def _portal(site: SiteFolder) -> str:
-    portal = site.settings.portal
+def _portal(settings: Settings) -> str:
+    portal = settings.portal
     scheme = "https" if portal.certificate else "http"
     address = f"{scheme}://{portal.host}:{portal.port}"
     # Its certificate is for its name on the network; here only life is asked for.
@@ -158,7 +189,47 @@ def _portal(site: SiteFolder) -> str:
     return f"answers at {address}"
 
 
-def _destination(site: SiteFolder, name: str) -> str:
-    settings = site.settings.destinations[name]
-    registry.load("destinations", settings.use)(name, settings.with_).echo()
+def _destination(settings: Settings, name: str) -> str:
+    destination = settings.destinations[name]
+    registry.load("destinations", destination.use)(name, destination.with_).echo()
     return "answers"
+
+
+def _quarantined(settings: Settings) -> str:
+    with reading(settings) as session:
+        number = session.scalar(select(func.count()).select_from(Quarantine)) or 0
+        last = session.scalar(select(Quarantine).order_by(Quarantine.at.desc()).limit(1))
+    if last is None:
+        return "none"
+    raise Notice(
+        f"{number}, the last one at {last.at:%Y-%m-%d %H:%M:%S} UTC: {last.reason}; "
+        f"kept as {last.key} in {settings.data / 'archive'}"
+    )
+
+
+def _conflicts(settings: Settings) -> str:
+    conflict = Instance.standing == "conflict"
+    with reading(settings) as session:
+        number = session.scalar(select(func.count()).select_from(Instance).where(conflict)) or 0
+        last = session.scalar(
+            select(Instance).where(conflict).order_by(Instance.received_at.desc()).limit(1)
+        )
+    if last is None:
+        return "none"
+    raise Notice(
+        f"{number}, the last one at {last.received_at:%Y-%m-%d %H:%M:%S} UTC: conflict "
+        f"{last.standing_reason}; overread why {last.accession or 'ACCESSION'} tells its way"
+    )
+
+
+def _turned_away(settings: Settings) -> str:
+    today = Turned.day == f"{datetime.now(UTC):%Y-%m-%d}"
+    with reading(settings) as session:
+        number = session.scalar(select(func.sum(Turned.count)).where(today)) or 0
+        last = session.scalar(select(Turned).where(today).order_by(Turned.last_at.desc()).limit(1))
+    if last is None:
+        return "none"
+    raise Notice(
+        f"{number}, the last one at {last.last_at:%H:%M:%S} UTC: {last.calling_ae} at "
+        f"{last.peer_address}, calling {last.called_ae}: {last.reason}"
+    )

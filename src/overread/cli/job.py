@@ -97,7 +97,9 @@ def _step_lines(step: dict[str, Any]) -> list[str]:
     ]
     for port, source in step["inputs"].items():
         files = source["files"]
-        out.append(f"  in {port}: {source['step']}" + (f", {count(len(files), 'file')}" * bool(files)))
+        out.append(
+            f"  in {port}: {source['step']}" + (f", {count(len(files), 'file')}" * bool(files))
+        )
         out += _files(files)
     if step["made"]:
         files = step["outputs"].get("files", {})
@@ -107,8 +109,8 @@ def _step_lines(step: dict[str, Any]) -> list[str]:
     return out
 
 
-def _files(digests: dict[str, str]) -> list[str]:
-    return [f"    {name} sha256 {digest}" for name, digest in digests.items()]
+def _files(files: dict[str, dict[str, Any]]) -> list[str]:
+    return [f"    {name} sha256 {file['sha256']}" for name, file in files.items()]
 
 
 def _time(at: datetime | None) -> str:

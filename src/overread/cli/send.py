@@ -97,9 +97,7 @@ def _say(answers: list[Answer], peer: Peer) -> None:
     refused = [answer for answer in answers if not answer.accepted]
     console.print(f"{len(answers) - len(refused)} of {len(answers)} accepted by {peer}.")
     for answer in refused:
-        console.print(
-            escape(f"{answer.file}: {answer.sentence}"), soft_wrap=True, highlight=False
-        )
+        console.print(escape(f"{answer.file}: {answer.sentence}"), soft_wrap=True, highlight=False)
     warned = Counter(one.sentence for one in answers if one.accepted and one.status != 0)
     for sentence, count in warned.items():
         console.print(f"{count} {sentence}")

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import structlog
 import typer
+from rich.markup import escape
 
-from overread.cli.terminal import SiteOption, open_site
+from overread.cli.terminal import SiteOption, notes, open_site
 from overread.errors import UsageError
 from overread.site import SiteFolder
+from overread.store.database import Database
+from overread.store.tables import Worker
 
 _log = structlog.get_logger("overread.serve")
 
@@ -29,6 +37,8 @@ _PATIENCE = 8.0
 _LONGEST_PAUSE = 30.0
 _STEADY = 60.0
 """A service that ran this long before it died is started again at once."""
+_REFUSED = 2
+"""Exit code of a service that refuses to start (`overread.cli.main`)."""
 
 
 def settle_process(*, root_allowed: bool = False) -> None:
@@ -53,6 +63,8 @@ def settle_process(*, root_allowed: bool = False) -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
+    # a destination that is away is told once, by us; pynetdicom would say it twice for each try
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -89,9 +101,11 @@ class _Service:
 
     name: str
     command: list[str]
+    lock: int
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     deaths: int = 0
+    exit_code: int = 0
     start_at: float = field(default_factory=time.monotonic)
 
     def look(self, now: float) -> None:
@@ -99,28 +113,30 @@ class _Service:
         if self.process is None:
             if now >= self.start_at:
                 self.process = subprocess.Popen(
-                    self.command, env={**os.environ, _SUPERVISOR: str(os.getpid())}
+                    self.command,
+                    env={**os.environ, _SUPERVISOR: str(os.getpid())},
+                    pass_fds=(self.lock,),
                 )
                 self.started = now
             return
         code = self.process.poll()
         if code is None:
             return
-        self.process = None
+        self.process, self.exit_code = None, code
         self.deaths = 1 if now - self.started > _STEADY else self.deaths + 1
         pause = min(0.5 * 2 ** (self.deaths - 1), _LONGEST_PAUSE)
         self.start_at = now + pause
         _log.error("service died", service=self.name, exit_code=code, starts_again_in_s=pause)
 
 
-def _services(site: SiteFolder) -> list[_Service]:
+def _services(site: SiteFolder, lock: int) -> list[_Service]:
     # -P: the folder it is started from, which may be the site, is no place to import from.
     base = [sys.executable, "-P", "-m", "overread.cli.main"]
     where = ["--site", str(site.root)]
     names = [f"receiver-{number + 1}" for number in range(site.settings.dicom.processes)]
-    services = [_Service(name, [*base, "receiver", *where]) for name in names]
-    services.append(_Service("worker", [*base, "worker", *where]))
-    services.append(_Service("portal", [*base, "portal", *where]))
+    services = [_Service(name, [*base, "receiver", *where], lock) for name in names]
+    services.append(_Service("worker", [*base, "worker", *where], lock))
+    services.append(_Service("portal", [*base, "portal", *where], lock))
     return services
 
 
@@ -133,17 +149,105 @@ def run_tree(site: SiteFolder, stop: threading.Event) -> None:
         The site.
     stop : Event
         Set it to stop them all; they are down when this returns, within ten seconds.
-    """
-    from overread.store.database import Database
 
-    database = Database(site.settings.database_url)
-    database.upgrade()
-    database.close()
-    services = _services(site)
+    Raises
+    ------
+    UsageError
+        The site is served already, somebody else has its DICOM port, or a service refused to start
+        at the beginning. One that refuses later, after it died, is tried again and again, since
+        the others are of use without it.
+    """
+    from overread.receiver.port import hold
+
+    with _only_tree(site) as lock, hold(site.settings):
+        database = Database(site.settings.database_url)
+        database.upgrade()
+        services = _services(site, lock)
+        try:
+            _supervise(site, services, database, stop)
+        finally:
+            _end(services)
+            database.close()
+
+
+@contextmanager
+def _only_tree(site: SiteFolder) -> Iterator[int]:
+    """Hold the lock of those who serve the site; yield its file, for the services to hold it too.
+
+    It is free when the last of a tree is gone, so that what a killed one left is waited for.
+    """
+    site.settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (site.settings.data / "serve.lock").open("wb") as file:
+        ends = time.monotonic() + _PATIENCE + 2
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > ends:
+                    raise UsageError(
+                        f"{site.root} is served already; stop the other `overread serve` first"
+                    ) from None
+            time.sleep(0.2)
+        yield file.fileno()
+
+
+def _supervise(
+    site: SiteFolder, services: list[_Service], database: Database, stop: threading.Event
+) -> None:
+    """Start services, and those that died again, until ``stop`` is set; tell when all are up."""
+    began, ready = datetime.now(UTC), False
     while not stop.is_set():
         for service in services:
             service.look(time.monotonic())
+            if not ready and service.exit_code == _REFUSED:
+                raise UsageError(
+                    f"the {service.name} refuses to start, and says why above; all is stopped"
+                )
+        if not ready and _all_up(site, services, database, began):
+            ready = True
+            _introduce(site)
         stop.wait(0.1)
+
+
+def _all_up(
+    site: SiteFolder, services: list[_Service], database: Database, began: datetime
+) -> bool:
+    """Say whether all services run: the ports listen, and the worker has signed in."""
+    dicom, portal = site.settings.dicom, site.settings.portal
+    if any(one.process is None for one in services) or not (
+        _listens(portal.host, portal.port) and _listens(dicom.host, dicom.port)
+    ):
+        return False
+    with database.read() as session:
+        return session.query(Worker).where(Worker.seen_at >= began).first() is not None
+
+
+def _listens(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _introduce(site: SiteFolder) -> None:
+    """Tell a person, or the log, where the site can be reached."""
+    dicom, portal = site.settings.dicom, site.settings.portal
+    scheme = "https" if portal.certificate else "http"
+    address = f"{scheme}://{portal.host}:{portal.port}"
+    titles = ", ".join(sorted(site.ae_titles))
+    if notes.is_terminal:
+        text = (
+            f"{site.settings.site.name} is up: the portal at {address}, DICOM at "
+            f"{dicom.host}:{dicom.port} as {titles}. Ctrl-C stops it."
+        )
+        notes.print(escape(text), highlight=False, soft_wrap=True)
+    else:
+        _log.info("ready", portal=address, dicom=f"{dicom.host}:{dicom.port}", ae_titles=titles)
+
+
+def _end(services: list[_Service]) -> None:
     running = [(one.name, one.process) for one in services if one.process is not None]
     for _, process in running:
         process.terminate()
@@ -160,16 +264,21 @@ def run_tree(site: SiteFolder, stop: threading.Event) -> None:
 def serve(site: SiteOption = Path()) -> None:
     """Run everything: receiver, worker and portal, each in a process of its own."""
     settle_process()
-    folder = open_site(site)
+    folder = open_site(site, verify=True)
     run_tree(folder, stop_on_signals())
 
 
 def receiver(site: SiteOption = Path()) -> None:
     """Run one receiver: the DICOM listener."""
     settle_process()
+    from overread.receiver import port
     from overread.receiver.server import serve as run
 
-    run(open_site(site), stop_on_signals())
+    folder = open_site(site)
+    supervised = _SUPERVISOR in os.environ  # then the supervisor holds the port
+    own = port.join(folder.settings) if supervised else port.hold(folder.settings, share=True)
+    with own:
+        run(folder, stop_on_signals())
 
 
 def worker(
@@ -186,7 +295,7 @@ def worker(
     settle_process()
     from overread.engine.worker import serve as run
 
-    run(open_site(site), stop_on_signals(), name=name)
+    run(open_site(site, verify=True), stop_on_signals(), name=name)
     sys.stderr.flush()
     # What is left are threads that wait for a peer. Nothing is lost with them, and the
     # interpreter would wait until they are done.

@@ -87,7 +87,9 @@ def plugins(
         for name, source in sorted(loaded_site.operator_sources.items()):
             if source is not None:
                 own = {"family": "operators", "name": name, "distribution": "this site"}
-                rows.append({**own, "value": str(source.relative_to(loaded_site.root)), "missing": ""})
+                rows.append(
+                    {**own, "value": str(source.relative_to(loaded_site.root)), "missing": ""}
+                )
     table(
         rows,
         ["family", "name", "distribution", "value", "missing"],

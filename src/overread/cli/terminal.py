@@ -40,15 +40,22 @@ SiteOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-def open_site(path: Path) -> SiteFolder:
+def open_site(path: Path, *, verify: bool = False) -> SiteFolder:
     """Load the site folder.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    verify : bool
+        Also compare each model's file with its digest.
 
     Raises
     ------
     SiteError
         With every fault of the folder.
     """
-    return load(path.resolve(), os.environ)
+    return load(path.resolve(), os.environ, verify=verify)
 
 
 def open_settings(path: Path) -> Settings:

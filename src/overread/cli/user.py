@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from overread.cli.terminal import JsonOption, SiteOption, console, open_site, table
+from overread.cli.terminal import JsonOption, SiteOption, console, open_settings, table
 from overread.errors import UsageError
 from overread.identity.local import hash_password
 from overread.store import users
@@ -23,7 +23,7 @@ NameArgument = Annotated[str, typer.Argument(help="The name to sign in with.")]
 
 
 def _database(site: Path) -> Database:
-    database = Database(open_site(site).settings.database_url)
+    database = Database(open_settings(site).database_url)
     database.upgrade()
     return database
 
@@ -41,7 +41,7 @@ def _new_password(file: Path | None) -> str:
             )
         return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
     try:
-        return next(iter(file.read_text(encoding="utf-8").splitlines()), "")
+        return file.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UsageError(f"{file}: {why}; expected a file with the password") from error
@@ -58,9 +58,7 @@ def add(
     role: Annotated[str, typer.Option(help=f"One of {', '.join(ROLES)}.")] = "reader",
     password_file: Annotated[
         Path | None,
-        typer.Option(
-            help="A file whose first line is the password.", show_default="ask for it"
-        ),
+        typer.Option(help="A file whose first line is the password.", show_default="ask for it"),
     ] = None,
     site: SiteOption = Path(),
 ) -> None:

@@ -81,13 +81,15 @@ def check(
     *,
     result_types: Collection[type] | None = None,
     destinations: Collection[str] | None = None,
+    partial: Collection[str] = (),
 ) -> list[Problem]:
     """Find everything that is wrong with a pipeline.
 
     Parameters
     ----------
     pipeline : Pipeline
-        The definition.
+        The definition. Where it could be read in part only, an empty text stands for what could
+        not be read, and is not looked at.
     operators : mapping of str to Signature
         The operators there are.
     models : collection of str
@@ -96,6 +98,8 @@ def check(
         What a result may be; not looked at if absent.
     destinations : collection of str, optional
         AE titles of the destinations there are; not looked at if absent.
+    partial : collection of str
+        Steps that could be read in part only: what they lack is not told.
 
     Returns
     -------
@@ -111,11 +115,15 @@ def check(
         path = ("steps", name)
         signature = operators.get(step.use)
         if signature is None:
+            if name in partial and not step.use:
+                continue  # what it uses could not be read
             what = f"there is no operator {step.use!r}"
             problems.append(Problem((*path, "use"), what, near(step.use, operators, "operator")))
             continue
         problems += _check_inputs(pipeline, operators, path, step, signature)
         problems += _check_settings(path, step, signature, models)
+        if name not in partial:
+            problems += _check_lacks(path, step, signature)
     try:
         order(pipeline)
     except ValueError as error:
@@ -123,7 +131,7 @@ def check(
     problems += _check_results(pipeline, operators, result_types)
     for stage, titles in pipeline.send.items():
         for index, title in enumerate(titles):
-            if destinations is not None and title not in destinations:
+            if title and destinations is not None and title not in destinations:
                 what = f"there is no destination {title!r}"
                 expected = near(title, destinations, "destination")
                 problems.append(Problem(("send", stage, index), what, expected))
@@ -161,12 +169,20 @@ def _check_inputs(
             if made is not None and not fits(made.output, wanted):
                 what = f"step {source} makes {type_name(made.output)}"
                 yield Problem(here, what, f"a step that makes {type_name(wanted)}")
+
+
+def _check_lacks(path: Path, step: Step, signature: Signature) -> Iterator[Problem]:
+    """Find what a step must be given, and is not."""
     for port, wanted in signature.inputs.items():
         provided = any(fits(kind, wanted) for kind in PROVIDED)
         if port not in step.in_ and port not in signature.optional and not provided:
             what = f"input {port!r} of operator {step.use} is not bound"
             expected = f"in: {{{port}: STEP}}, where STEP makes {type_name(wanted)}"
             yield Problem((*path, "in"), what, expected)
+    for name in sorted(signature.required - step.with_.keys()):
+        what = f"setting {name!r} of operator {step.use} is missing"
+        kind = type_name(signature.settings[name])
+        yield Problem((*path, "with"), what, f"with: {{{name}: …}}, of type {kind}")
 
 
 def fits(made: Any, wanted: Any) -> bool:
@@ -212,10 +228,6 @@ def _check_settings(
                 yield Problem(here, what, near(str(value), models, "model"))
         else:
             yield from check_value(here, signature.settings[name], value)
-    for name in sorted(signature.required - step.with_.keys()):
-        what = f"setting {name!r} of operator {step.use} is missing"
-        kind = type_name(signature.settings[name])
-        yield Problem((*path, "with"), what, f"with: {{{name}: …}}, of type {kind}")
 
 
 def check_value(path: Path, annotation: Any, value: Any) -> Iterator[Problem]:
@@ -266,6 +278,8 @@ def _check_results(
 ) -> Iterator[Problem]:
     for index, name in enumerate(pipeline.results):
         here = ("results", index)
+        if not name:
+            continue
         if name not in pipeline.steps:
             what = f"there is no step {name!r}"
             yield Problem(here, what, near(name, pipeline.steps, "step"))

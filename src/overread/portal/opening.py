@@ -7,23 +7,18 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
-from pydicom import dcmread
 from sqlalchemy.orm import Session
 
-from overread.dicom.study import Origin
 from overread.portal.advice import advice
 from overread.portal.auth import require
 from overread.portal.state import Here, Portal
-from overread.routing.rules import decide
 from overread.store import cases, studies
 from overread.store.cases import Comings
 from overread.store.studies import Found
-from overread.store.tables import Instance
 from overread.store.users import Signed
+from overread.store.way import Refusal, refusals
 
 router = APIRouter(include_in_schema=False)
-
-_SERIES_EXPLAINED = 12
 
 
 @dataclass(frozen=True)
@@ -36,13 +31,13 @@ class Whereabouts:
         What came.
     comings : list of Comings
         Where to, and what became of it.
-    refusals : list of (series, route, reasons)
+    refusals : list of Refusal
         For each series the routes to pipelines that did not take it, and why.
     """
 
     study: Found
     comings: list[Comings]
-    refusals: list[tuple[str, str, list[str]]]
+    refusals: list[Refusal]
 
 
 @router.get("/open")
@@ -101,28 +96,19 @@ def _caseless(session: Session, came: list[Found], found: list[cases.Case]) -> l
 
 def _whereabouts(portal: Portal, session: Session, study: Found) -> Whereabouts:
     study_uid, patient_id = study.values["study_uid"], study.values["patient_id"]
-    first: dict[str, Instance] = {}
-    for one in studies.instances(session, study_uid):
-        if one.patient_id == patient_id and one.standing != "ours":
-            first.setdefault(one.series_uid, one)
-    refusals = [
-        refusal
-        for one in list(first.values())[:_SERIES_EXPLAINED]
-        for refusal in _refusals(portal, session, one)
+    came = [
+        one
+        for one in studies.instances(session, study_uid)
+        if one.patient_id == patient_id and one.standing != "ours"
     ]
-    return Whereabouts(study, cases.comings(session, study_uid, patient_id), refusals)
-
-
-def _refusals(portal: Portal, session: Session, one: Instance) -> list[tuple[str, str, list[str]]]:
-    header = dcmread(portal.archive.path(one.key), stop_before_pixels=True, force=True)
-    came = cases.association(session, one.id)
-    origin = Origin(came.calling_ae, came.called_ae, came.peer_address) if came else Origin()
-    name = one.series_description or f"series {one.series_number or '?'}"
-    refusals = []
-    for decision in decide(portal.site.routes, header, origin):
-        if portal.site.pipeline_for(decision.ae_title) is None or decision.send:
-            continue
-        route = next(route for route in portal.site.routes if route.name == decision.route)
-        lines = route.when.explain(header, origin).lines()
-        refusals.append((name, decision.route, [decision.why["reason"], *lines]))
-    return refusals
+    return Whereabouts(
+        study,
+        cases.comings(session, study_uid, patient_id),
+        refusals(
+            session,
+            portal.archive,
+            portal.site.routes,
+            {pipeline.ae_title for pipeline in portal.site.pipelines.values()},
+            came,
+        ),
+    )

@@ -176,7 +176,7 @@ class Receiver:
 
 
 def _bind(settings: Settings) -> socket.socket:
-    """Bind the port, so that other receivers of this machine may too."""
+    """Bind the port, so that other receivers of this site may too (`overread.receiver.port`)."""
     host, port = settings.dicom.host, settings.dicom.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -19,11 +19,20 @@ from overread.pipelines.check import check, near
 from overread.pipelines.definition import Pipeline
 from overread.pipelines.ports import Model, Signature, signature
 from overread.routing.rules import Route
-from overread.settings import Frozen, Settings
+from overread.settings import Frozen, Settings, check_ae_title
 from overread.site.models import read_models
 from overread.site.operators import read_operators
+from overread.site.partial import Peers, ReadPipeline, read_peers, read_pipeline
 from overread.site.validation import dotted, validate
-from overread.site.yamlfile import Document, Place, overlay, read, refuse_references, resolve
+from overread.site.yamlfile import (
+    Document,
+    Keys,
+    Place,
+    overlay,
+    read,
+    refuse_references,
+    resolve,
+)
 from overread.validation.results import Measurements
 
 RESULT_TYPES: tuple[type, ...] = (DerivedObject, Measurements)
@@ -104,16 +113,16 @@ def load(
     models = reading.models(verify)
     operators, sources = reading.operators()
     pipelines = reading.pipelines()
-    reading.check_pipelines(pipelines, models, settings)
-    reading.check_ae_titles(pipelines, settings)
-    routes = reading.routes(pipelines, settings)
+    reading.check_pipelines(pipelines, models)
+    reading.check_ae_titles(pipelines)
+    routes = reading.routes(pipelines)
     if reading.faults or settings is None:
         raise SiteError(list(dict.fromkeys(reading.faults)))
     return SiteFolder(
         root=reading.root,
         settings=settings,
         routes=routes,
-        pipelines=MappingProxyType({one.name: one for _, one in pipelines}),
+        pipelines=MappingProxyType({one.pipeline.name: one.pipeline for one in pipelines}),
         models=MappingProxyType(models),
         operators=MappingProxyType(operators),
         operator_sources=MappingProxyType(sources),
@@ -146,18 +155,20 @@ def load_routes(root: Path, environ: Mapping[str, str] | None = None) -> tuple[R
     reading = _Reading(root.resolve(), os.environ if environ is None else environ)
     if not (reading.root / _Reading.ROUTES).is_file():
         raise SiteError([Fault(reading.ROUTES, 0, f"{root} has no routes", "this file")])
-    settings = reading.settings()
+    reading.settings()
     pipelines = reading.pipelines()
-    broken = bool(reading.faults)
     reading.faults.clear()
-    routes = reading.routes(pipelines, None if broken else settings)
+    routes = reading.routes(pipelines)
     if reading.faults:
         raise SiteError(reading.faults)
     return routes
 
 
 class _Reading:
-    """One reading of a site folder, collecting the faults of all its files."""
+    """One reading of a site folder, collecting the faults of all its files.
+
+    What has a fault is left out of what is checked after it, and no more than that.
+    """
 
     MAIN = Path("overread.yaml")
     ROUTES = Path("routes.yaml")
@@ -167,14 +178,16 @@ class _Reading:
         self.environ = environ
         self.faults: list[Fault] = []
         self.main = Document(Place(self.MAIN, 0))
+        self.peers = Peers()
+        self.pipelines_unread = False
         self.signatures: dict[str, Signature] = {}
         self.unavailable: dict[str, str] = {}
 
     def document(self, file: Path) -> Document | None:
-        """Read one YAML file; none, and its faults noted, if anything is wrong with it."""
+        """Read one YAML file and note its faults; none if nothing of it can be read."""
         document, faults = read(self.root, file)
         self.faults += faults
-        return None if faults else document
+        return None if faults and document.data is None else document
 
     def settings(self) -> Settings | None:
         """Read ``overread.yaml`` with its overlay and what it refers to."""
@@ -199,9 +212,10 @@ class _Reading:
         self.faults += missing + [one for one in faults if (one.file, one.line) not in told]
         if isinstance(document.data, dict) and "root" in document.data:
             self.faults.append(document.fault(("root",), "unknown key root", "no such key"))
+        self.peers = read_peers(document)
+        self._check_destinations(told)
         if settings is None or missing:
             return None
-        self._check_destinations(settings)
         site = settings.site.model_copy(update={"environment": environment})
         return settings.model_copy(update={"root": self.root, "site": site})
 
@@ -218,11 +232,17 @@ class _Reading:
             return None
         return self.document(file)
 
-    def _check_destinations(self, settings: Settings) -> None:
-        """Let each kind of destination say what is wrong with its own settings."""
+    def _check_destinations(self, told: set[tuple[Path, int]]) -> None:
+        """Let each kind of destination say what is wrong with its own settings.
+
+        Not where some of them could not be resolved, which is ``told`` by file and line.
+        """
         known = registry.names("destinations")
-        for name, destination in settings.destinations.items():
+        for name, destination in (self.peers.destinations or {}).items():
             path = ("destinations", name)
+            below = {self.main.places[one] for one in self.main.secrets if one[:2] == path}
+            if destination is None or any((at.file, at.line) in told for at in below):
+                continue
             if destination.use not in known:
                 what = f"there is no kind of destination {destination.use!r}"
                 expected = near(destination.use, known, "kind")
@@ -272,32 +292,34 @@ class _Reading:
                     self.signatures[name] = signature(name, function)
         return operators, sources
 
-    def pipelines(self) -> list[tuple[Document, Pipeline]]:
-        """Read ``pipelines/*.yaml``, each on its own."""
-        pipelines: list[tuple[Document, Pipeline]] = []
+    def pipelines(self) -> list[ReadPipeline]:
+        """Read ``pipelines/*.yaml``, each on its own, and of a wrong one what can be read."""
+        pipelines: list[ReadPipeline] = []
         for file in sorted(self.root.glob("pipelines/*.yaml")):
             document = self.document(file.relative_to(self.root))
             if document is None:
+                self.pipelines_unread = True
                 continue
             self.faults += refuse_references(document)
             pipeline, faults = validate(document, Pipeline)
             self.faults += faults
-            if pipeline is not None:
-                pipelines.append((document, pipeline))
+            one = ReadPipeline(document, pipeline) if pipeline else read_pipeline(document)
+            self.pipelines_unread |= not one.pipeline.ae_title
+            pipelines.append(one)
         return pipelines
 
     def check_pipelines(
         self,
-        pipelines: list[tuple[Document, Pipeline]],
+        pipelines: list[ReadPipeline],
         models: Mapping[str, Model],
-        settings: Settings | None,
     ) -> None:
         """Check each pipeline against operators, models and destinations, and their names."""
         # a model with a fault of its own is there all the same
         known = {f"{at.parent.name}@{at.name}" for at in self.root.glob("models/*/*")} | set(models)
         names: dict[str, Path] = {}
-        for document, pipeline in pipelines:
-            if pipeline.name in names:
+        for one in pipelines:
+            document, pipeline = one.document, one.pipeline
+            if pipeline.name and pipeline.name in names:
                 what = f"{names[pipeline.name]} has the name {pipeline.name!r} too"
                 self.faults.append(document.fault(("name",), what, "a name of its own"))
             names.setdefault(pipeline.name, document.place.file)
@@ -306,7 +328,8 @@ class _Reading:
                 self.signatures,
                 known,
                 result_types=RESULT_TYPES,
-                destinations=None if settings is None else settings.destinations,
+                destinations=self.peers.destinations,
+                partial=one.partial,
             ):
                 what, expected, where = problem.what, problem.expected, problem.path
                 if where[-1] == "use":
@@ -317,29 +340,25 @@ class _Reading:
                 what = f"{dotted(document.settle(where))}: {what}"
                 self.faults.append(document.fault(where, what, expected))
 
-    def check_ae_titles(
-        self, pipelines: list[tuple[Document, Pipeline]], settings: Settings | None
-    ) -> None:
+    def check_ae_titles(self, pipelines: list[ReadPipeline]) -> None:
         """Refuse an AE title that stands for two things."""
         taken: dict[str, str] = {}
-        if settings is not None:
-            taken[settings.dicom.ae_title] = "the router"
-            for title in settings.destinations:
-                if title in taken:
-                    what = f"AE title {title} is {taken[title]}'s too"
-                    path = ("destinations", title)
-                    self.faults.append(self.main.fault(path, what, "one of its own"))
-                taken.setdefault(title, f"destination {title}")
-        for document, pipeline in pipelines:
-            title = pipeline.ae_title
+        if self.peers.router:
+            taken[self.peers.router] = "the router"
+        for title in self.peers.destinations or {}:
             if title in taken:
                 what = f"AE title {title} is {taken[title]}'s too"
-                self.faults.append(document.fault(("ae_title",), what, "one of its own"))
-            taken.setdefault(title, f"pipeline {pipeline.name}")
+                path = ("destinations", title)
+                self.faults.append(self.main.fault(path, what, "one of its own"))
+            taken.setdefault(title, f"destination {title}")
+        for one in pipelines:
+            title = one.pipeline.ae_title
+            if title and title in taken:
+                what = f"AE title {title} is {taken[title]}'s too"
+                self.faults.append(one.document.fault(("ae_title",), what, "one of its own"))
+            taken.setdefault(title, f"pipeline {one.pipeline.name}")
 
-    def routes(
-        self, pipelines: list[tuple[Document, Pipeline]], settings: Settings | None
-    ) -> tuple[Route, ...]:
+    def routes(self, pipelines: list[ReadPipeline]) -> tuple[Route, ...]:
         """Read ``routes.yaml``; a site without it routes nothing."""
         if not (self.root / self.ROUTES).is_file():
             return ()
@@ -349,21 +368,53 @@ class _Reading:
         self.faults += refuse_references(document)
         parsed, faults = validate(document, _RoutesFile)
         self.faults += faults
-        if parsed is None:
-            return ()
-        known = {pipeline.ae_title for _, pipeline in pipelines}
-        known |= set(settings.destinations) if settings else set()
+        known = {one.pipeline.ae_title for one in pipelines} | set(self.peers.destinations or ())
+        complete = self.peers.destinations is not None and not self.pipelines_unread
+        self._check_routes(document, known if complete else None)
+        return parsed.routes if parsed else ()
+
+    def _check_routes(self, document: Document, known: set[str] | None) -> None:
+        """Check names and targets of routes, as far as they can be read.
+
+        ``known`` are the AE titles that there are; none where some could not be read.
+        """
         names: set[str] = set()
-        for index, route in enumerate(parsed.routes):
-            here = ("routes", index)
-            if route.name in names:
-                what = f"there is a route {route.name!r} already"
-                self.faults.append(document.fault((*here, "name"), what, "a name of its own"))
-            names.add(route.name)
-            for position, title in enumerate(route.send_to):
-                if settings is not None and title not in known:
-                    what = f"there is no AE title {title!r} to send to"
-                    expected = near(title, known, "destination or pipeline")
-                    path = (*here, "send_to", position)
-                    self.faults.append(document.fault(path, what, expected))
-        return parsed.routes
+        for path, name in _texts_at(document, "routes", None, "name"):
+            if name in names:
+                what = f"there is a route {name!r} already"
+                self.faults.append(document.fault(path, what, "a name of its own"))
+            names.add(name)
+        if known is None:
+            return
+        for path, title in _texts_at(document, "routes", None, "send_to", None):
+            if title not in known and _is_ae_title(title):
+                what = f"there is no AE title {title!r} to send to"
+                expected = near(title, known, "destination or pipeline")
+                self.faults.append(document.fault(path, what, expected))
+
+
+def _texts_at(document: Document, *pattern: str | None) -> Iterator[tuple[Keys, str]]:
+    """Find the texts at a path in which None stands for every index of a list."""
+    found: list[tuple[Keys, Any]] = [((), document.data)]
+    for part in pattern:
+        found = [
+            ((*path, key), value)
+            for path, data in found
+            for key, value in _items(data, listed=part is None)
+            if part in (None, key)
+        ]
+    return ((path, value) for path, value in found if isinstance(value, str))
+
+
+def _items(data: Any, *, listed: bool) -> Iterable[tuple[str | int, Any]]:
+    if listed:
+        return enumerate(data) if isinstance(data, list) else ()
+    return data.items() if isinstance(data, dict) else ()
+
+
+def _is_ae_title(text: str) -> bool:
+    try:
+        check_ae_title(text)
+    except ValueError:
+        return False
+    return True

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeVar, get_args
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -61,7 +62,8 @@ def _faults(
     if kind == "missing":
         yield document.fault(path, f"{path[-1]!r} is missing in {name}", f"`{path[-1]}:` there")
     elif kind == "extra_forbidden":
-        expected = near(str(path[-1]), _fields_at(model, detail["loc"][:-1]), "key")
+        keys = _fields_at(model, detail["loc"][:-1])
+        expected = near(str(path[-1]), keys, "key") if keys else "no such key"
         yield document.fault(path, f"unknown key {name}", expected)
     elif isinstance(cause, ConditionError):
         for fault in cause.faults:
@@ -89,15 +91,18 @@ def _fields_at(model: type[BaseModel], path: Keys) -> list[str]:
     """Name the keys that may stand at a path into a model's data."""
     here: Any = model
     for part in path:
-        if isinstance(here, type) and issubclass(here, BaseModel):
+        if _is_model(here):
             fields = {field.alias or name: field for name, field in here.model_fields.items()}
             here = fields[str(part)].annotation if part in fields else None
-        else:
-            # an optional, a tuple or a mapping: go on with the model that it holds
-            here = next((kind for kind in get_args(here) if _is_model(kind)), None)
-        if not _is_model(here):
-            here = next((kind for kind in get_args(here) if _is_model(kind)), here)
+        else:  # an item of a tuple or a mapping
+            here = _model_in(here)
+        if get_origin(here) in (Union, UnionType):
+            here = _model_in(here)
     return _keys(here).split(", ") if _is_model(here) else []
+
+
+def _model_in(kind: Any) -> Any:
+    return next((one for one in get_args(kind) if _is_model(one)), None)
 
 
 def _is_model(kind: Any) -> bool:

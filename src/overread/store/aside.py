@@ -20,6 +20,9 @@ _HELD: ColumnElement[bool] = and_(
     Arrival.disposition.not_like("held: conflict%"),
 )
 
+_GROUPED = 10_000
+"""Held arrivals that are grouped by study at most, the newest ones."""
+
 
 @dataclass(frozen=True)
 class Quarantined:
@@ -122,13 +125,13 @@ def held(session: Session, limit: int = 100) -> list[Held]:
         Held(one.last_arrival_at, one.ae_title, one.accession, 0, one.held_reason, one.root_id)
         for one in exams
     ]
-    last = sql.max(Arrival.at)
-    by = (Arrival.ae_title, Instance.accession)
+    newest = select(Arrival).where(_HELD).order_by(Arrival.id.desc()).limit(_GROUPED).subquery()
+    last = sql.max(newest.c.at)
+    by = (newest.c.ae_title, Instance.accession)
     arrivals = session.execute(
-        select(last, *by, sql.count(), Arrival.disposition)
-        .join(Instance, Instance.id == Arrival.instance_id)
-        .where(_HELD)
-        .group_by(*by, Instance.study_uid, Arrival.disposition)
+        select(last, *by, sql.count(), newest.c.disposition)
+        .join(Instance, Instance.id == newest.c.instance_id)
+        .group_by(*by, Instance.study_uid, newest.c.disposition)
         .order_by(last.desc())
         .limit(limit)
     )
@@ -156,7 +159,9 @@ def count_since(session: Session, since: datetime) -> int:
     )
     counted = (
         select(sql.count()).select_from(Quarantine).where(Quarantine.at >= since),
-        select(sql.count()).select_from(Instance).where(_IN_CONFLICT, Instance.received_at >= since),
+        select(sql.count())
+        .select_from(Instance)
+        .where(_IN_CONFLICT, Instance.received_at >= since),
         select(sql.count())
         .select_from(Exam)
         .where(Exam.state == "held", Exam.last_arrival_at >= since),

@@ -4,35 +4,77 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from pydicom import Dataset, dcmread
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from overread.dicom.encoded import text
+from overread.dicom.study import Origin
 from overread.errors import UsageError
 from overread.pipelines.job import JobState
+from overread.routing.rules import Route, decide
 from overread.store import jobs
+from overread.store.archive import Archive
+from overread.store.cases import association
 from overread.store.deliveries import of_instances
 from overread.store.exams import members
 from overread.store.tables import Arrival, Association, Delivery, Exam, Instance, Quarantine
 
+_SERIES_EXPLAINED = 12
+"""Series of which the routes are explained; more of them say nothing new."""
 
-def way(session: Session, accession: str, ae_titles: Collection[str]) -> dict[str, Any]:
+_QUARANTINED_READ = 500
+"""Quarantined objects whose headers are read in search of an accession number, the newest ones."""
+
+
+class Refusal(NamedTuple):
+    """A route to a pipeline that did not take a series.
+
+    Attributes
+    ----------
+    series : str
+        SeriesDescription, or the series' number.
+    route : str
+        Name of the route.
+    lines : list of str
+        The reason, then the condition with what was found, for people.
+    """
+
+    series: str
+    route: str
+    lines: list[str]
+
+
+def way(
+    session: Session,
+    accession: str,
+    archive: Archive,
+    routes: Sequence[Route] = (),
+    pipelines: Collection[str] | None = None,
+) -> dict[str, Any]:
     """Gather everything that is known of an accession number.
 
     Parameters
     ----------
     accession : str
         AccessionNumber.
-    ae_titles : collection of str
-        The AE titles that the site answers for now.
+    archive : Archive
+        Where headers are read from.
+    routes : sequence of Route
+        The site's routes, as they are now.
+    pipelines : collection of str, optional
+        The AE titles of the site's pipelines now; none where the site cannot be read, and then
+        nothing is said of routes.
 
     Returns
     -------
     dict
         ``verdict``, a sentence; ``studies``, ``routes``, ``exams`` with their jobs, steps and
-        results; ``deliveries``; ``quarantined``, what came by the same associations and could not
-        be taken.
+        results; ``deliveries``; ``refusals``, for studies that came to no pipeline: the routes to
+        one that did not take them, and why; ``quarantined``, what could not be taken and says that
+        it is of this accession number, or came by the same associations and does not say of which.
 
     Raises
     ------
@@ -49,7 +91,8 @@ def way(session: Session, accession: str, ae_titles: Collection[str]) -> dict[st
             .order_by(Arrival.id)
         )
     ]
-    if not accession or not rows:
+    quarantined = _quarantined(session, archive, accession, rows)
+    if not accession or not (rows or quarantined):
         raise UsageError(
             f"nothing has arrived under accession number {accession!r}; "
             "overread exam list shows what has"
@@ -66,16 +109,79 @@ def way(session: Session, accession: str, ae_titles: Collection[str]) -> dict[st
     deliveries = _deliveries(of_instances(session, ids))
     return {
         "accession": accession,
-        "verdict": _verdict(rows, exams, deliveries, ae_titles),
+        "verdict": _verdict(rows, exams, deliveries, pipelines, routes)
+        if rows
+        else f"stopped: what came is in quarantine: {quarantined[-1]['reason']}",
         "studies": _studies(rows),
         "routes": _routes(rows),
+        "refusals": []
+        if pipelines is None
+        else [
+            refusal._asdict()
+            for refusal in refusals(session, archive, routes, pipelines, _untaken(rows, pipelines))
+        ],
         "exams": exams,
         "deliveries": deliveries,
-        "quarantined": _quarantined(session, rows),
+        "quarantined": quarantined,
     }
 
 
+def refusals(
+    session: Session,
+    archive: Archive,
+    routes: Sequence[Route],
+    pipelines: Collection[str],
+    instances: Sequence[Instance],
+) -> list[Refusal]:
+    """Say of the first instance of each series which routes to a pipeline do not take it, and why.
+
+    Parameters
+    ----------
+    routes : sequence of Route
+        The site's routes, as they are now.
+    pipelines : collection of str
+        The AE titles of the site's pipelines.
+    instances : sequence of Instance
+        What came, the first one first.
+    """
+    first: dict[str, Instance] = {}
+    for one in instances:
+        first.setdefault(one.series_uid, one)
+    told = []
+    for one in list(first.values())[:_SERIES_EXPLAINED]:
+        name = one.series_description or f"series {one.series_number or '?'}"
+        header = _header(archive, one.key)
+        if header is None:
+            continue
+        came = association(session, one.id)
+        origin = Origin(came.calling_ae, came.called_ae, came.peer_address) if came else Origin()
+        when = {route.name: route.when for route in routes}
+        for decision in decide(routes, header, origin):
+            if decision.ae_title in pipelines and not decision.send:
+                lines = when[decision.route].explain(header, origin).lines()
+                told.append(Refusal(name, decision.route, [decision.why["reason"], *lines]))
+    return told
+
+
+def _header(archive: Archive, key: str) -> Dataset | None:
+    """Read the header of a file in the archive; none where there is none to be read."""
+    try:
+        return dcmread(archive.path(key), stop_before_pixels=True, force=True)
+    except Exception:  # noqa: BLE001  (pydicom raises anything on bytes that are no DICOM)
+        return None
+
+
 _Row = tuple[Instance, Arrival, Association | None]
+
+
+def _untaken(rows: Sequence[_Row], pipelines: Collection[str]) -> list[Instance]:
+    """Pick the instances of the studies that came to no pipeline."""
+    taken = {
+        instance.study_uid
+        for instance, arrival, _ in rows
+        if arrival.exam_id is not None or arrival.ae_title in pipelines
+    }
+    return [instance for instance, _, _ in rows if instance.study_uid not in taken]
 
 
 def _studies(rows: Sequence[_Row]) -> list[dict[str, Any]]:
@@ -97,7 +203,10 @@ def _studies(rows: Sequence[_Row]) -> list[dict[str, Any]]:
                 "instances": len(instances),
                 "series": len({instance.series_uid for instance in instances}),
                 "modalities": sorted({instance.modality for instance in instances}),
-                "came_by": [f"{who}: {count} instances" for who, count in came_by.items()],
+                "came_by": [
+                    f"{who}: {count} instance{'' if count == 1 else 's'}"
+                    for who, count in came_by.items()
+                ],
                 "standings": dict(
                     Counter(
                         f"{instance.standing} {instance.standing_reason}".strip()
@@ -209,22 +318,37 @@ def _deliveries(found: Sequence[Delivery]) -> list[dict[str, Any]]:
     return list(told.values())
 
 
-def _quarantined(session: Session, rows: Sequence[_Row]) -> list[dict[str, Any]]:
-    """List what came by the same associations and could not be taken as an instance."""
+def _quarantined(
+    session: Session, archive: Archive, accession: str, rows: Sequence[_Row]
+) -> list[dict[str, Any]]:
+    """List what could not be taken and is of this accession number, or may well be."""
     associations = {association.id for _, _, association in rows if association is not None}
-    found = session.scalars(
-        select(Quarantine)
-        .where(Quarantine.association_id.in_(associations))
-        .order_by(Quarantine.at)
-    )
-    return [{"id": one.id, "at": one.at, "reason": one.reason} for one in found]
+    newest = session.scalars(
+        select(Quarantine).order_by(Quarantine.at.desc()).limit(_QUARANTINED_READ)
+    ).all()
+    told = []
+    for one in reversed(newest):
+        header = _header(archive, one.key)
+        says = "" if header is None else text(header, "AccessionNumber")
+        if says == accession or (not says and one.association_id in associations):
+            told.append(
+                {
+                    "id": one.id,
+                    "at": one.at,
+                    "reason": one.reason,
+                    "sop_instance_uid": one.affected_sop_instance_uid,
+                    "key": one.key,
+                }
+            )
+    return told
 
 
 def _verdict(
     rows: Sequence[_Row],
     exams: Sequence[dict[str, Any]],
     deliveries: Sequence[dict[str, Any]],
-    ae_titles: Collection[str],
+    pipelines: Collection[str] | None,
+    routes: Sequence[Route],
 ) -> str:
     """Say in a sentence how far it came, or where it stopped and what to do."""
     held = [exam for exam in exams if exam["state"] == "held"]
@@ -240,16 +364,20 @@ def _verdict(
         return f"stopped: {failed[0]['destination']} did not take it: {failed[0]['errors'][0]}"
     if stopped:
         return f"a part of it is {stopped[0]}"
-    return "its results are there" if exams else _without_exam(rows, ae_titles)
+    return "its results are there" if exams else _without_exam(rows, pipelines, routes)
 
 
-def _without_exam(rows: Sequence[_Row], ae_titles: Collection[str]) -> str:
+def _without_exam(
+    rows: Sequence[_Row], pipelines: Collection[str] | None, routes: Sequence[Route]
+) -> str:
     waiting = {arrival.ae_title for _, arrival, _ in rows if arrival.disposition == "new"}
-    gone = sorted(waiting - set(ae_titles))
+    gone = sorted(waiting - set(waiting if pipelines is None else pipelines))
     if gone:
         return f"stopped: it came to {gone[0]}, which no pipeline of the site has any more"
     if waiting:
         return "it has arrived and not been gathered; is the worker running?"
+    if pipelines is not None and not any(set(route.send_to) & set(pipelines) for route in routes):
+        return "kept; nobody sent it to a pipeline, and the site has no route to one"
     return "kept; nobody sent it to a pipeline, and no route did"
 
 
