@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import typer
+from pynetdicom import AE
 from typer.testing import CliRunner
 
 from overread.cli.send import send
-from overread.errors import UsageError
+from overread.errors import Unavailable, UsageError
 from overread.simulator.instances import make_instances, write
 from overread.simulator.pacs import Pacs, received
 from tests.simulator.test_instances import oblique, order
@@ -54,6 +55,35 @@ def test_what_was_not_accepted_is_explained_and_fails(folder: Path, pacs: Pacs) 
     said = CliRunner().invoke(app, _arguments(pacs, folder / "note.txt"))
     assert said.exit_code == 1
     assert "0 of 1 accepted" in said.output and "no DICOM file" in said.output
+
+
+@pytest.fixture
+def stern() -> Iterator[int]:
+    """The port of an AE that knows nobody but FRIEND."""
+    ae = AE("PACS")
+    ae.require_calling_aet = ["FRIEND"]
+    ae.add_supported_context("1.2.840.10008.5.1.4.1.1.4")
+    server = ae.start_server(("127.0.0.1", 0), block=False)
+    assert server is not None
+    yield server.server_address[1]
+    server.shutdown()
+
+
+def test_a_rejection_says_what_to_do(folder: Path, stern: int) -> None:
+    arguments = [str(folder), "--to", f"127.0.0.1:{stern}", "--called", "PACS"]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, Unavailable)
+    assert "list OVERREAD under senders" in str(result.exception)
+    assert "or give --calling" in str(result.exception)
+
+
+def test_a_rejection_has_its_summary(folder: Path, stern: int) -> None:
+    arguments = [str(folder), "--to", f"127.0.0.1:{stern}", "--called", "PACS", "--json"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    summary = json.loads(result.stdout)
+    assert (summary["files"], summary["accepted"], len(summary["not_accepted"])) == (6, 0, 6)
+    assert "calling ae title not recognised" in summary["error"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 from overread.cli import serve
 from overread.cli.main import app
-from overread.errors import UsageError
+from overread.errors import SiteError, UsageError
 from overread.store.tables import Instance, Job
 from overread.store.tables import Result as StoredResult
 from tests.engine.world import (
@@ -28,6 +30,7 @@ from tests.engine.world import (
     slow_steps,
     wait,
 )
+from tests.site.sites import whole
 
 
 class Tree:
@@ -44,10 +47,21 @@ class Tree:
 
     def start(self) -> None:
         """Start ``overread serve``."""
-        self.process = subprocess.Popen(
-            [*OVERREAD, "serve", "--site", str(self.world.root)],
-            env={**os.environ, "OVERREAD_ALLOW_ROOT": "1"},
-        )
+        self.log = self.world.root.with_suffix(".log")
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*OVERREAD, "serve", "--site", str(self.world.root)],
+                env={**os.environ, "OVERREAD_ALLOW_ROOT": "1"},
+                stderr=log,
+            )
+
+    def told(self, event: str) -> dict[str, Any]:
+        """Return what the log says of an event; nothing if it does not yet."""
+        for line in self.log.read_text().splitlines():
+            if f'"event": "{event}"' in line:
+                found: dict[str, Any] = json.loads(line)
+                return found
+        return {}
 
     def command(self, *words: str) -> Result:
         """Run a command on the site, in this process."""
@@ -174,6 +188,82 @@ def test_nothing_outlives_a_supervisor_that_was_killed(tree: Tree) -> None:
     tree.process.kill()
     tree.process.wait()
     wait(lambda: not any(alive(pid) for pid in services.values()), 15)
+
+
+def run_serve(root: Path, *, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run ``overread serve`` where it is to refuse."""
+    return subprocess.run(
+        [*OVERREAD, "serve", "--site", str(root)],
+        env={**os.environ, "OVERREAD_ALLOW_ROOT": "1"},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+
+
+@needs_storescu
+def test_it_says_what_is_up_and_another_site_does_not_get_its_port(
+    tree: Tree, tmp_path: Path
+) -> None:
+    ready = wait(lambda: tree.told("ready"))
+    assert ready["portal"] == f"http://127.0.0.1:{tree.port + 1}"
+    assert ready["dicom"] == f"127.0.0.1:{tree.port}"
+    assert ready["ae_titles"] == "BRIGHT, OVERREAD"
+    other = World(tmp_path / "other")
+    other.settings["dicom"] = {"port": tree.port}
+    other.build()
+    done = run_serve(other.root)
+    assert done.returncode == 2
+    assert f"the DICOM port {tree.port} of 127.0.0.1 cannot be had" in done.stderr
+    send(tree, tmp_path)
+    assert tree.world.count(Instance) >= 6 and other.count(Instance) == 0
+    other.close()
+    receiver = tree.services()["receiver"]
+    os.kill(receiver, signal.SIGKILL)
+    wait(lambda: tree.services().get("receiver", receiver) != receiver)
+    again = tmp_path / "again"
+    again.mkdir()
+    send(tree, again)
+    done = run_serve(tree.world.root)
+    assert done.returncode == 2
+    assert "is served already" in done.stderr
+
+
+def test_it_ends_when_a_service_refuses_to_start(tmp_path: Path, free_port: int) -> None:
+    world = World(tmp_path / "site")
+    world.settings["dicom"] = {"port": free_port}
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        world.settings["portal"] = {"port": stranger.getsockname()[1]}
+        world.build()
+        done = run_serve(world.root)
+    world.close()
+    assert done.returncode == 2
+    assert "the portal cannot listen on 127.0.0.1" in done.stderr
+    assert "the portal refuses to start, and says why above; all is stopped" in done.stderr
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", free_port))
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_what_is_not_the_model_of_the_card_is_not_served(tmp_path: Path, command: str) -> None:
+    root = whole(tmp_path / "site", weights=b"other weights")
+    done = CliRunner().invoke(app, [command, "--site", str(root)])
+    assert isinstance(done.exception, SiteError)
+    assert "the SHA-256 of net.onnx is" in str(done.exception)
+    assert not (root / "data").exists()
+
+
+def test_a_destination_that_is_away_is_not_told_by_pynetdicom() -> None:
+    script = (
+        "from pynetdicom import AE; from overread.cli.serve import settle_process; "
+        "settle_process(); ae = AE(); ae.add_requested_context('1.2.840.10008.1.1'); "
+        "ae.associate('127.0.0.1', 1)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
 
 
 def test_services_refuse_to_run_as_root(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,8 +44,20 @@ def test_a_user_with_a_password_file_may_sign_in(site: Path) -> None:
     assert signed.role == "engineer"
 
 
-def test_the_password_is_asked_for_twice(site: Path) -> None:
+def test_the_password_is_asked_for_twice(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("overread.cli.user.at_terminal", lambda: True)
     run(site, "add", "rosa", answers=f"{PASSWORD}\n{PASSWORD}\n")
+    assert Local(StoredAccounts(database(site))).sign_in("rosa", PASSWORD) is not None
+
+
+def test_without_a_terminal_a_file_is_asked_for(site: Path) -> None:
+    with pytest.raises(UsageError, match="--password-file FILE names a file"):
+        run(site, "add", "rosa")
+
+
+def test_only_the_first_line_of_the_file_counts(site: Path) -> None:
+    (site / "password").write_bytes(f"{PASSWORD}\r\nbought in May\n".encode())
+    run(site, "add", "rosa", "--password-file", f"{site}/password")
     assert Local(StoredAccounts(database(site))).sign_in("rosa", PASSWORD) is not None
 
 

@@ -190,8 +190,8 @@ def test_all_faults_are_found_at_once() -> None:
     assert [path for path, _, _ in problems(made)] == [
         ("steps", "volume", "use"),
         ("steps", "mask", "in", "volum"),
-        ("steps", "mask", "in"),
         ("steps", "mask", "with", "overlap"),
+        ("steps", "mask", "in"),
         ("steps", "mask", "with"),
         ("steps", "sizes", "in", "mask"),
     ]
@@ -237,3 +237,17 @@ def test_the_order_is_that_of_the_inputs_and_else_of_the_definition(data: st.Dat
         assert all(ordered.index(one) < ordered.index(name) for one in step["in"].values())
     if all(not step["in"] for step in steps.values()):
         assert ordered == list(shuffled)
+
+
+def test_what_could_not_be_read_is_not_looked_at() -> None:
+    made = pipeline(
+        volume={"use": "", "in": {"series": "t1"}},
+        mask={"use": "infer", "with": {"overlap": "x"}},
+    ).model_copy(update={"results": ("", "nothing"), "send": {"clinical": ("", "PACKS")}})
+    partial = {"volume", "mask"}
+    told = check(made, OPERATORS, {"net@1.0.0"}, destinations={"PACS"}, partial=partial)
+    assert [one.path for one in told] == [
+        ("steps", "mask", "with", "overlap"),
+        ("results", 1),
+        ("send", "clinical", 1),
+    ]

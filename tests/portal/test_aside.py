@@ -37,7 +37,7 @@ class Aside:
     def page(self) -> str:
         answer = self.engineer.get("/aside")
         assert answer.status_code == 200
-        return answer.text
+        return str(answer.text)
 
     def table(self, name: str) -> str:
         found = re.search(rf'<section id="{name}">.*?</section>', self.page(), re.DOTALL)

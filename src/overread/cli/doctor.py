@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,9 @@ import typer
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import func, select
+from sqlalchemy import func, literal_column, select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from overread import registry, store
 from overread.cli.terminal import JsonOption, SiteOption, open_settings, open_site, reading, table
@@ -73,11 +75,12 @@ def _row(check: str, state: str, said: str) -> dict[str, object]:
 
 def checks(settings: Settings, site: SiteFolder | None) -> Iterator[Check]:
     """List what is checked of a site; what needs its models only where it has no fault."""
+    if site is not None:
+        yield "site", lambda: "no fault"
     yield "python", _python
     yield "disk", partial(_disk, settings)
     yield "database", partial(_database, settings)
     if site is not None:
-        yield "site", lambda: "no fault"
         yield "isolation of model code", partial(_isolation, site)
         for reference, model in sorted(site.models.items()):
             yield f"model {reference}", partial(_model, model.file, model.card.sha256)
@@ -171,7 +174,7 @@ def _perhaps_demo(settings: Settings) -> str:
 def _worker(settings: Settings) -> str:
     from overread.engine.janitor import DEAD_AFTER
 
-    with reading(settings) as session:
+    with _session(settings) as session:
         workers = session.scalars(select(Worker)).all()
     now = datetime.now(UTC)
     alive = [worker.name for worker in workers if now - worker.seen_at < DEAD_AFTER]
@@ -195,8 +198,17 @@ def _destination(settings: Settings, name: str) -> str:
     return "answers"
 
 
+@contextmanager
+def _session(settings: Settings) -> Iterator[Session]:
+    try:
+        with reading(settings) as session:
+            yield session
+    except Unavailable as error:
+        raise Wrong("not known, as the database cannot be read") from error
+
+
 def _quarantined(settings: Settings) -> str:
-    with reading(settings) as session:
+    with _session(settings) as session:
         number = session.scalar(select(func.count()).select_from(Quarantine)) or 0
         last = session.scalar(select(Quarantine).order_by(Quarantine.at.desc()).limit(1))
     if last is None:
@@ -208,8 +220,8 @@ def _quarantined(settings: Settings) -> str:
 
 
 def _conflicts(settings: Settings) -> str:
-    conflict = Instance.standing == "conflict"
-    with reading(settings) as session:
+    conflict = Instance.standing == literal_column("'conflict'")  # as the partial index has it
+    with _session(settings) as session:
         number = session.scalar(select(func.count()).select_from(Instance).where(conflict)) or 0
         last = session.scalar(
             select(Instance).where(conflict).order_by(Instance.received_at.desc()).limit(1)
@@ -224,7 +236,7 @@ def _conflicts(settings: Settings) -> str:
 
 def _turned_away(settings: Settings) -> str:
     today = Turned.day == f"{datetime.now(UTC):%Y-%m-%d}"
-    with reading(settings) as session:
+    with _session(settings) as session:
         number = session.scalar(select(func.sum(Turned.count)).where(today)) or 0
         last = session.scalar(select(Turned).where(today).order_by(Turned.last_at.desc()).limit(1))
     if last is None:

@@ -121,7 +121,7 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-_LONG = 28
+_LONG = 24
 """Characters from which on a column's text may go on in the next line."""
 
 

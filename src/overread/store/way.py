@@ -220,7 +220,8 @@ def _studies(rows: Sequence[_Row]) -> list[dict[str, Any]]:
 
 def _routes(rows: Sequence[_Row]) -> list[dict[str, Any]]:
     told: dict[tuple[str, str], dict[str, Any]] = {}
-    for _, arrival, _ in rows:
+    seen: set[tuple[str, str, int]] = set()
+    for instance, arrival, _ in rows:
         if arrival.origin == "routed":
             route = told.setdefault(
                 (arrival.route, arrival.ae_title),
@@ -232,7 +233,10 @@ def _routes(rows: Sequence[_Row]) -> list[dict[str, Any]]:
                     "why": arrival.why,
                 },
             )
-            route["instances"] += 1
+            # what was sent twice was routed twice, and is one instance all the same
+            once = (arrival.route, arrival.ae_title, instance.id)
+            route["instances"] += once not in seen
+            seen.add(once)
     return list(told.values())
 
 
