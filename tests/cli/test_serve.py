@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -233,14 +234,20 @@ def test_it_says_what_is_up_and_another_site_does_not_get_its_port(
 def test_it_ends_when_a_service_refuses_to_start(tmp_path: Path, free_port: int) -> None:
     world = World(tmp_path / "site")
     world.settings["dicom"] = {"port": free_port}
-    with socket.create_server(("127.0.0.1", 0)) as stranger:
-        world.settings["portal"] = {"port": stranger.getsockname()[1]}
-        world.build()
+    world.settings["portal"] = {"port": free_port + 1}
+    world.build()
+    with socket.create_server(("127.0.0.1", free_port + 1)):
+        done = run_serve(world.root)
+    assert done.returncode == 2
+    assert f"somebody listens on the portal's 127.0.0.1:{free_port + 1} already" in done.stderr
+    with (world.root / "data" / f"worker-{socket.gethostname()}.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         done = run_serve(world.root)
     world.close()
     assert done.returncode == 2
-    assert "the portal cannot listen on 127.0.0.1" in done.stderr
-    assert "the portal refuses to start, and says why above; all is stopped" in done.stderr
+    assert "runs here already" in done.stderr
+    assert "the worker refuses to start, and says why above; all is stopped" in done.stderr
+    assert '"event": "ready"' not in done.stderr
     with socket.socket() as free:
         free.bind(("127.0.0.1", free_port))
 

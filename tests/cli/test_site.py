@@ -96,6 +96,19 @@ def test_plugins_are_listed(tmp_path: Path) -> None:
     assert ("runtimes", "onnx") in rows
 
 
+def test_a_sites_own_operators_are_listed_with_it(tmp_path: Path) -> None:
+    (tmp_path / "overread.yaml").write_text("site: {name: A}\n")
+    (tmp_path / "operators").mkdir()
+    (tmp_path / "operators" / "mine.py").write_text(
+        "from overread.dicom.volume import Volume\n\n"
+        'def same(volume: Volume) -> Volume:\n    """Change nothing."""\n    return volume\n'
+    )
+    result = CliRunner().invoke(app, ["plugins", "--json", "--site", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    (own,) = [row for row in json.loads(result.output) if row["distribution"] == "this site"]
+    assert (own["family"], own["name"], own["value"]) == ("operators", "same", "operators/mine.py")
+
+
 def test_the_command_exits_with_2_for_a_wrong_site(tmp_path: Path) -> None:
     """The real process, from the current folder: exit code, and faults where a pipe finds them."""
     (tmp_path / "overread.yaml").write_text("site: {nam: A}\n")

@@ -456,7 +456,7 @@ def test_a_port_that_is_taken_is_an_error_that_says_so(own_world: World) -> None
     with socket.socket() as other:
         other.bind(("127.0.0.1", own_world.port))
         other.listen()
-        with pytest.raises(AssertionError, match=r"cannot have 127.0.0.1 port \d+"):
+        with pytest.raises(AssertionError, match=r"port \d+ of 127.0.0.1 cannot be had"):
             own_world.build().start()
 
 

@@ -168,7 +168,7 @@ def _perhaps_demo(settings: Settings) -> str:
     overlay = settings.root / "environments" / "demo.yaml"
     if os.environ.get("OVERREAD_ENV") or not overlay.is_file():
         return ""
-    return "; the demo runs with OVERREAD_ENV=demo, so look at it with OVERREAD_ENV=demo set"
+    return "; the demo runs with OVERREAD_ENV=demo"
 
 
 def _worker(settings: Settings) -> str:
@@ -188,7 +188,10 @@ def _portal(settings: Settings) -> str:
     scheme = "https" if portal.certificate else "http"
     address = f"{scheme}://{portal.host}:{portal.port}"
     # Its certificate is for its name on the network; here only life is asked for.
-    httpx.get(f"{address}/healthz", timeout=5, verify=False).raise_for_status()  # noqa: S501
+    try:
+        httpx.get(f"{address}/healthz", timeout=5, verify=False).raise_for_status()  # noqa: S501
+    except httpx.TransportError as error:
+        raise Wrong(f"{address} cannot be reached{_perhaps_demo(settings)}") from error
     return f"answers at {address}"
 
 

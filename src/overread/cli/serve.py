@@ -153,13 +153,19 @@ def run_tree(site: SiteFolder, stop: threading.Event) -> None:
     Raises
     ------
     UsageError
-        The site is served already, somebody else has its DICOM port, or a service refused to start
-        at the beginning. One that refuses later, after it died, is tried again and again, since
+        The site is served already, somebody else has its ports, or a service refused to start in
+        the first minute. One that refuses later, after it died, is tried again and again, since
         the others are of use without it.
     """
     from overread.receiver.port import hold
 
+    portal = site.settings.portal
     with _only_tree(site) as lock, hold(site.settings):
+        if _listens(portal.host, portal.port):
+            raise UsageError(
+                f"somebody listens on the portal's {portal.host}:{portal.port} already; stop that, "
+                "or set another portal.port in overread.yaml"
+            )
         database = Database(site.settings.database_url)
         database.upgrade()
         services = _services(site, lock)
@@ -197,10 +203,11 @@ def _supervise(
 ) -> None:
     """Start services, and those that died again, until ``stop`` is set; tell when all are up."""
     began, ready = datetime.now(UTC), False
+    beginning_ends = time.monotonic() + _STEADY
     while not stop.is_set():
         for service in services:
             service.look(time.monotonic())
-            if not ready and service.exit_code == _REFUSED:
+            if service.exit_code == _REFUSED and time.monotonic() < beginning_ends:
                 raise UsageError(
                     f"the {service.name} refuses to start, and says why above; all is stopped"
                 )

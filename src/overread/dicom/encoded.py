@@ -65,8 +65,7 @@ _GEOMETRY = (
 )
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 
-# What pydicom raises on bytes that are no dataset; it has no single error for that.
-_UNREADABLE = (
+UNREADABLE = (
     ArithmeticError,
     AttributeError,
     EOFError,
@@ -80,6 +79,7 @@ _UNREADABLE = (
     struct.error,
     zlib.error,
 )
+"""What pydicom raises on bytes that are no dataset; it has no single error for that."""
 
 
 class Unparseable(ValueError):
@@ -178,7 +178,7 @@ def file_meta(data: bytes) -> tuple[FileMetaDataset, int]:
             }
         )
         named = bool(meta.get("TransferSyntaxUID"))
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise Unparseable(f"its File Meta Information cannot be read: {error}") from error
     if not named:
         raise Unparseable("its File Meta Information has no TransferSyntaxUID (0002,0010)")
@@ -228,7 +228,7 @@ def text(header: Dataset, keyword: str) -> str:
             return ""
         values = value if isinstance(value, MultiValue) else [value]
         joined = "\\".join(str(item) for item in values)
-    except _UNREADABLE:
+    except UNREADABLE:
         return ""
     return joined.replace("\0", "").encode("utf-8", "replace").decode().strip()
 
@@ -237,7 +237,7 @@ def number(header: Dataset, keyword: str) -> int | None:
     """Return an element's value as a whole number that fits 32 bits, or none."""
     try:
         value = int(header.get(keyword))
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
     return value if 0 <= value < 2**31 else None
 
@@ -278,7 +278,7 @@ def same_pixels(one: Path, other: Path) -> bool:
             return having == [False, False]
         frames = zip_longest(iter_pixels(one), iter_pixels(other))
         return all(a is not None and b is not None and np.array_equal(a, b) for a, b in frames)
-    except (*_UNREADABLE, RuntimeError) as error:
+    except (*UNREADABLE, RuntimeError) as error:
         raise Unparseable(f"its pixels cannot be decoded here: {error}") from error
 
 
@@ -328,7 +328,7 @@ def _read(
             encoding = convert_encodings(character_set.value)
     except Unparseable:
         raise
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise Unparseable(f"it cannot be read after {last}: {error}") from error
     if not elements:
         raise Unparseable("it has no data element before its pixels")
@@ -375,14 +375,14 @@ def _check_pixels(
 def _numbers(header: Dataset, keyword: str) -> list[float | str]:
     try:
         value = header.get(keyword)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         return [f"unreadable: {error}"]
     if value is None or value == "":
         return []
     values = value if hasattr(value, "__iter__") and not isinstance(value, str) else [value]
     try:
         return [float(item) for item in values]
-    except _UNREADABLE:
+    except UNREADABLE:
         return [str(item) for item in values]
 
 
@@ -396,7 +396,7 @@ def _reencoded(header: Dataset, keyword: str) -> bytes:
     try:
         part.add(header[keyword])
         write_dataset(buffer, part)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         return f"unreadable: {error}".encode()
     return buffer.getvalue()
 

@@ -10,7 +10,7 @@ from pydicom import Dataset, dcmread
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from overread.dicom.encoded import text
+from overread.dicom.encoded import UNREADABLE, text
 from overread.dicom.study import Origin
 from overread.errors import UsageError
 from overread.pipelines.job import JobState
@@ -167,7 +167,7 @@ def _header(archive: Archive, key: str) -> Dataset | None:
     """Read the header of a file in the archive; none where there is none to be read."""
     try:
         return dcmread(archive.path(key), stop_before_pixels=True, force=True)
-    except Exception:  # noqa: BLE001  (pydicom raises anything on bytes that are no DICOM)
+    except UNREADABLE:
         return None
 
 
