@@ -478,11 +478,15 @@ def test_two_receivers_share_the_port(own_world: World, tmp_path: Path) -> None:
             thread.join()
     assert failures == []
     assert len(own_world.kept()) == 40
-    with own_world.database.read() as session:
-        shares = session.execute(
-            select(Association.receiver, func.count()).group_by(Association.receiver)
-        ).all()
-    assert len(shares) == 2
+
+    def served() -> int:
+        with own_world.database.read() as session:
+            return session.scalar(select(func.count(Association.receiver.distinct()))) or 0
+
+    ends = time.monotonic() + 30  # the kernel picks one at random for each connection
+    while served() < 2 and time.monotonic() < ends:
+        own_world.associate().release()
+    assert served() == 2
     assert own_world.stop() < 8
 
 
