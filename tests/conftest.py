@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,6 +30,11 @@ def free_port() -> int:
 
 
 @pytest.fixture(autouse=True)
-def _allow_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Services refuse to run as root; tests and continuous integration may."""
+def _service_in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Services refuse to run as root; tests may. What one sets up for its log ends with the test.
+
+    Else all later tests would log into the stream that one test's command was given.
+    """
     monkeypatch.setenv("OVERREAD_ALLOW_ROOT", "1")
+    yield
+    structlog.reset_defaults()

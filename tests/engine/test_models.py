@@ -17,9 +17,9 @@ import overread.examples
 from overread.engine.weights import verify
 from overread.errors import StepFailed
 from overread.site import load
-from overread.store.tables import Instance, Job, Result
+from overread.store.tables import Instance, Job, Result, Worker
 from tests.dicom.series import affine, ball, images
-from tests.engine.world import THRESHOLD_STEPS, World, exam_images, pipeline
+from tests.engine.world import THRESHOLD_STEPS, World, exam_images, pipeline, wait
 
 CODE = {"value": "49755003", "scheme": "SCT", "meaning": "Morphologically Abnormal Structure"}
 
@@ -47,8 +47,9 @@ def test_a_changed_model_file_is_not_run(world: World) -> None:
     steps["mask"] = {"use": "infer", "in": {"volume": "volume"}, "with": {"model": "spots@1.0.0"}}
     world.pipelines = [pipeline(steps)]
     world.build()
-    (folder / "model.onnx").write_bytes(b"wrong")
     world.start()
+    wait(lambda: world.count(Worker) == 1)  # it has compared the digests, and would not have begun
+    (folder / "model.onnx").write_bytes(b"wrong")
     world.arrive(exam_images())
     job = world.wait_for_job("failed", "done")
     assert job.state == "failed"
