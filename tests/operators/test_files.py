@@ -30,7 +30,7 @@ def test_a_volume(tmp_path: Path) -> None:
     assert isinstance(back, Volume)
     np.testing.assert_array_equal(back.array, array)
     np.testing.assert_array_equal(back.affine, GRID)
-    for field in ("frame_of_reference", "unit", "modality", "acquired_spacing"):
+    for field in ("frame_of_reference", "unit", "modality"):
         assert getattr(back, field) == getattr(volume, field)
 
 

@@ -7,7 +7,7 @@ The one convention of this house: arrays are indexed ``(slice, row, column)`` an
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +20,43 @@ from overread.dicom.geometry import Affine, Plane, group, lay_out
 from overread.dicom.study import Instance, Series
 from overread.errors import Refused
 
-__all__ = ["HOUNSFIELD", "Affine", "Mask", "Volume", "read_volume"]
+__all__ = ["HOUNSFIELD", "Affine", "Mask", "Probability", "Source", "Volume", "read_volume"]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The grid that the voxels were read on, and the way back to it.
+
+    Whatever is done to a volume (turned, cropped, padded, resampled, registered), what comes of it
+    remembers this, so that a mask finds its way back in one step, without a chain of inverses.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Slices, rows, columns.
+    affine : ndarray, shape (4, 4), float64
+        Index ``(slice, row, column)`` to LPS millimetres of the source.
+    frame_of_reference : str
+        FrameOfReferenceUID of the source.
+    back : ndarray, shape (4, 4), float64
+        LPS millimetres of the present voxels to those of the source: the identity unless the volume
+        was registered to another exam.
+    """
+
+    shape: tuple[int, int, int]
+    affine: Affine
+    frame_of_reference: str = ""
+    back: Affine = field(default_factory=lambda: np.eye(4))
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance between voxel centres along the source's axes, in mm: as acquired."""
+        return _spacing(self.affine)
+
+
+def _spacing(affine: Affine) -> tuple[float, float, float]:
+    step = np.linalg.norm(affine[:3, :3], axis=0)
+    return (float(step[0]), float(step[1]), float(step[2]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +75,8 @@ class Volume:
         UCUM unit of the values; ``1`` for arbitrary units, ``[hnsf'U]`` for Hounsfield units.
     modality : str
         Modality of the source images.
-    acquired_spacing : tuple of float, optional
-        Spacing along (slice, row, column) before any resampling; none where it is `spacing`.
+    source : Source, optional
+        The grid that it was read on; none where that is its own.
     """
 
     array: NDArray[Any]
@@ -48,7 +84,7 @@ class Volume:
     frame_of_reference: str = ""
     unit: str = "1"
     modality: str = ""
-    acquired_spacing: tuple[float, float, float] | None = None
+    source: Source | None = None
 
     def __post_init__(self) -> None:
         if self.array.ndim != 3:
@@ -61,8 +97,12 @@ class Volume:
     @property
     def spacing(self) -> tuple[float, float, float]:
         """Distance between voxel centres along (slice, row, column) axes, in mm."""
-        step = np.linalg.norm(self.affine[:3, :3], axis=0)
-        return (float(step[0]), float(step[1]), float(step[2]))
+        return _spacing(self.affine)
+
+    @property
+    def origin(self) -> Source:
+        """The grid that it was read on."""
+        return self.source or Source(_shape(self.array), self.affine, self.frame_of_reference)
 
     @property
     def voxel_volume(self) -> float:
@@ -72,6 +112,15 @@ class Volume:
     def with_array(self, array: NDArray[Any], *, unit: str | None = None) -> Volume:
         """Return other values on the same grid."""
         return replace(self, array=array, unit=self.unit if unit is None else unit)
+
+    def on_grid(self, array: NDArray[Any], affine: Affine) -> Volume:
+        """Return the same values on another grid of the same space; the source is remembered."""
+        return replace(self, array=array, affine=affine, source=self.origin)
+
+
+def _shape(array: NDArray[Any]) -> tuple[int, int, int]:
+    slices, rows, columns = array.shape[-3:]
+    return (slices, rows, columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +137,8 @@ class Mask:
         What each value stands for.
     model : str
         ``name@version`` of the model that made it; empty if none did.
+    source : Source, optional
+        The grid that the volume it was made from was read on; none where that is its own.
     """
 
     array: NDArray[Any]
@@ -95,6 +146,7 @@ class Mask:
     segments: tuple[Segment, ...]
     frame_of_reference: str = ""
     model: str = ""
+    source: Source | None = None
 
     def __post_init__(self) -> None:
         if self.array.ndim != 3:
@@ -107,6 +159,11 @@ class Mask:
             raise ValueError(f"the mask holds values {unknown} that no segment describes")
 
     @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance between voxel centres along (slice, row, column) axes, in mm."""
+        return _spacing(self.affine)
+
+    @property
     def voxel_volume(self) -> float:
         """Volume of one voxel in mm³."""
         return float(abs(np.linalg.det(self.affine[:3, :3])))
@@ -114,6 +171,46 @@ class Mask:
     def with_array(self, array: NDArray[Any]) -> Mask:
         """Return other labels on the same grid."""
         return replace(self, array=array)
+
+
+@dataclass(frozen=True, eq=False)
+class Probability:
+    """How probable each segment is in each voxel.
+
+    Attributes
+    ----------
+    array : ndarray, shape (segments, slices, rows, columns), float32
+        0 to 1, in the order of ``segments``; segments may overlap.
+    affine, segments, frame_of_reference, model, source
+        As for `Mask`.
+    threshold : float
+        From which the model's card counts a voxel as the segment.
+    """
+
+    array: NDArray[np.float32]
+    affine: Affine
+    segments: tuple[Segment, ...]
+    frame_of_reference: str = ""
+    model: str = ""
+    source: Source | None = None
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.array.ndim != 4 or self.array.shape[0] != len(self.segments):
+            raise ValueError(
+                f"probabilities of {len(self.segments)} segments have the axes (segment, slice, "
+                f"row, column); an array of shape {self.array.shape} was given"
+            )
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance between voxel centres along (slice, row, column) axes, in mm."""
+        return _spacing(self.affine)
+
+    @property
+    def voxel_volume(self) -> float:
+        """Volume of one voxel in mm³."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
 
 
 HOUNSFIELD = "[hnsf'U]"

@@ -21,9 +21,11 @@ from overread.store import deliveries, instances
 from overread.store.archive import Archive
 from overread.store.exams import members
 from overread.store.tables import Exam, Instance, Job, Result, StepRun, new_id
-from overread.validation.results import Measurements
+from overread.validation.results import Classification, Detections, Measurements
 
-_RESULTS = (Measurements.__name__, DerivedObject.__name__)
+_RESULTS = {kind.__name__ for kind in files.RESULTS}
+
+Made = Measurements | Detections | Classification | DerivedObject
 
 
 def upstream(steps: dict[str, Step], name: str) -> list[str]:
@@ -117,29 +119,29 @@ def keep_results(
             _send(session, job, instance, now)
 
 
-def _made(folder: JobFolder, name: str, recorded: dict[str, Any]) -> Measurements | DerivedObject:
+def _made(folder: JobFolder, name: str, recorded: dict[str, Any]) -> Made:
     """Load what a step made as a result: it and nothing else, whatever has run since."""
     if not folder.whole(name, recorded):
         raise StepFailed(f"the files of step {name} are not those that it made; retry the job")
     # Looked at before it is loaded: a series names files anywhere.
     kind = json.loads((folder.step(name) / files.PORT).read_text(encoding="utf-8"))["type"]
     made = files.load(folder.step(name)) if kind in _RESULTS else None
-    if not isinstance(made, Measurements | DerivedObject):
+    if not isinstance(made, Made):
         raise StepFailed(
-            f"step {name} made a {kind}, which cannot be a result; expected measurements or a "
-            "DICOM object"
+            f"step {name} made a {kind}, which cannot be a result; expected one of "
+            f"{', '.join(sorted(_RESULTS))}"
         )
     return made
 
 
 def _content(
-    session: Session, archive: Archive, made: Measurements | DerivedObject, at: datetime
+    session: Session, archive: Archive, made: Made, at: datetime
 ) -> tuple[str, dict[str, Any], str, Instance | None]:
     """Return kind, data, digest and object of a result."""
-    if isinstance(made, Measurements):
+    if not isinstance(made, DerivedObject):
         data = made.to_json()
         text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return "measurements", data, hashlib.sha256(text.encode()).hexdigest(), None
+        return type(made).__name__.lower(), data, hashlib.sha256(text.encode()).hexdigest(), None
     instance = instances.keep_ours(session, archive, made.encode(), at)
     data = {
         "sop_instance_uid": made.uid,

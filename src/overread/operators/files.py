@@ -5,8 +5,11 @@ port type           files beside ``port.json``
 ==================  ==============================================================================
 Exam, Series        none: ``port.json`` names the files of the job's input, relative to the folder
 Volume, Mask        ``image.nii`` (NIfTI-1, uncompressed, RAS millimetres)
-Measurements        ``measurements.json``
+Probability         ``image.nii``, the segments along the fifth axis (NIfTI's vector axis)
+Images              ``image-0.npy``, … (float32; the rest of each stands in ``port.json``)
 DerivedObject       ``object.dcm`` (PS3.10)
+what is plain data  ``measurements.json``, ``detections.json``, ``classification.json``,
+                    ``clinicalvalues.json``, ``description.json``
 ==================  ==============================================================================
 
 ``port.json`` says the type and what its files cannot: segments, unit, frame of reference, and the
@@ -18,7 +21,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +32,30 @@ from pydantic import TypeAdapter
 from pydicom import dcmread
 
 from overread.dicom.codes import Segment
+from overread.dicom.description import Description
 from overread.dicom.geometry import Affine
+from overread.dicom.image import Image, Images
 from overread.dicom.provenance import DerivedObject
 from overread.dicom.study import Exam, Instance, Origin, Series
-from overread.dicom.volume import Mask, Volume
-from overread.validation.results import Measurements
+from overread.dicom.volume import Mask, Probability, Source, Volume
+from overread.validation.results import (
+    Classification,
+    ClinicalValues,
+    Detections,
+    Measurements,
+)
 
 PORT = "port.json"
 IMAGE = "image.nii"
-MEASUREMENTS = "measurements.json"
+PLAIN: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (Measurements, Detections, Classification, ClinicalValues, Description)
+}
+"""Port types that are plain data: ``to_json`` and ``from_json``."""
+
+RESULTS: tuple[type, ...] = (Measurements, Detections, Classification, DerivedObject)
+"""Port types that may be a job's results."""
+
 OBJECT = "object.dcm"
 
 LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -53,8 +71,8 @@ def save(value: object, folder: Path) -> None:
 
     Parameters
     ----------
-    value : Exam, Series, Volume, Mask, Measurements or DerivedObject
-        What to save.
+    value : object
+        Of one of the port types in the table above.
     folder : Path
         Made if absent.
 
@@ -72,7 +90,6 @@ def save(value: object, folder: Path) -> None:
             port = _grid(value) | {
                 "unit": value.unit,
                 "modality": value.modality,
-                "acquired_spacing": value.acquired_spacing,
             }
         case Mask():
             _save_nifti(value.array, value.affine, folder / IMAGE)
@@ -80,8 +97,20 @@ def save(value: object, folder: Path) -> None:
                 "segments": [asdict(segment) for segment in value.segments],
                 "model": value.model,
             }
-        case Measurements():
-            _write(folder / MEASUREMENTS, value.to_json())
+        case Probability():
+            _save_nifti(value.array, value.affine, folder / IMAGE)
+            port = _grid(value) | {
+                "segments": [asdict(segment) for segment in value.segments],
+                "model": value.model,
+                "threshold": value.threshold,
+            }
+        case Images():
+            for index, image in enumerate(value):
+                np.save(folder / f"image-{index}.npy", image.array)
+            rest = [field.name for field in fields(Image) if field.name != "array"]
+            port = {"images": [{key: getattr(one, key) for key in rest} for one in value]}
+        case Measurements() | Detections() | Classification() | ClinicalValues() | Description():
+            _write(folder / plain_file(type(value)), value.to_json())
             port = {}
         case DerivedObject():
             (folder / OBJECT).write_bytes(value.encode())
@@ -93,13 +122,13 @@ def save(value: object, folder: Path) -> None:
         case _:
             raise TypeError(
                 f"a step made a {type(value).__name__}; only Exam, Series, Volume, Mask, "
-                "Measurements and DerivedObject can be passed on"
+                f"Probability, Images, DerivedObject, {', '.join(PLAIN)} can be passed on"
             )
     # Last, so that a folder with a port.json is whole.
     _write(folder / PORT, {"type": type(value).__name__, **port})
 
 
-def load(folder: Path) -> object:
+def load(folder: Path) -> object:  # noqa: PLR0911, one return a port type
     """Load what `save` saved.
 
     Raises
@@ -116,14 +145,13 @@ def load(folder: Path) -> object:
         case "Series":
             return Series(_find(port["instances"], folder))
         case "Volume":
-            spacing = port["acquired_spacing"]
             return Volume(
                 _load_nifti(folder / IMAGE),
                 np.array(port["affine"]),
                 port["frame_of_reference"],
                 port["unit"],
                 port["modality"],
-                tuple(spacing) if spacing else None,
+                _source(port["source"]),
             )
         case "Mask":
             return Mask(
@@ -132,10 +160,28 @@ def load(folder: Path) -> object:
                 _SEGMENTS.validate_python(port["segments"]),
                 port["frame_of_reference"],
                 port["model"],
+                _source(port["source"]),
             )
-        case "Measurements":
-            data = json.loads((folder / MEASUREMENTS).read_text(encoding="utf-8"))
-            return Measurements.from_json(data)
+        case "Probability":
+            return Probability(
+                _load_nifti(folder / IMAGE),
+                np.array(port["affine"]),
+                _SEGMENTS.validate_python(port["segments"]),
+                port["frame_of_reference"],
+                port["model"],
+                _source(port["source"]),
+                port["threshold"],
+            )
+        case "Images":
+            return Images(
+                tuple(
+                    _image(rest, np.load(folder / f"image-{index}.npy"))
+                    for index, rest in enumerate(port["images"])
+                )
+            )
+        case kind if kind in PLAIN:
+            data = json.loads((folder / plain_file(PLAIN[kind])).read_text(encoding="utf-8"))
+            return PLAIN[kind].from_json(data)
         case "DerivedObject":
             return DerivedObject(
                 dcmread(folder / OBJECT),
@@ -147,8 +193,41 @@ def load(folder: Path) -> object:
             raise ValueError(f"{folder / PORT} names the type {kind!r}, which is not known")
 
 
-def _grid(value: Volume | Mask) -> dict[str, Any]:
-    return {"affine": value.affine.tolist(), "frame_of_reference": value.frame_of_reference}
+def _image(rest: dict[str, Any], array: NDArray[np.float32]) -> Image:
+    spacing = rest["spacing"]
+    return Image(array, **{**rest, "spacing": (spacing[0], spacing[1]) if spacing else None})
+
+
+def plain_file(kind: type) -> str:
+    """Name of the file of a port type that is plain data."""
+    return f"{kind.__name__.lower()}.json"
+
+
+def _grid(value: Volume | Mask | Probability) -> dict[str, Any]:
+    source = value.source
+    return {
+        "affine": value.affine.tolist(),
+        "frame_of_reference": value.frame_of_reference,
+        "source": source
+        and {
+            "shape": source.shape,
+            "affine": source.affine.tolist(),
+            "frame_of_reference": source.frame_of_reference,
+            "back": source.back.tolist(),
+        },
+    }
+
+
+def _source(data: dict[str, Any] | None) -> Source | None:
+    if data is None:
+        return None
+    slices, rows, columns = data["shape"]
+    return Source(
+        (slices, rows, columns),
+        np.array(data["affine"]),
+        data["frame_of_reference"],
+        np.array(data["back"]),
+    )
 
 
 def _write(file: Path, data: dict[str, Any]) -> None:
@@ -181,7 +260,8 @@ def to_ras(affine: Affine) -> Affine:
 
 def _save_nifti(array: NDArray[Any], affine: Affine, file: Path) -> None:
     ras = to_ras(affine)
-    image = _NIFTI.Nifti1Image(array.transpose(2, 1, 0), ras, dtype=array.dtype)
+    turned = array.T if array.ndim == 3 else array.transpose(3, 2, 1, 0)[:, :, :, None]
+    image = _NIFTI.Nifti1Image(turned, ras, dtype=array.dtype)
     image.header.set_xyzt_units("mm", "sec")
     image.set_sform(ras, code=1)
     image.set_qform(ras, code=1)
@@ -190,6 +270,5 @@ def _save_nifti(array: NDArray[Any], affine: Affine, file: Path) -> None:
 
 def _load_nifti(file: Path) -> NDArray[Any]:
     image = _NIFTI.load(file, mmap=False)
-    return np.asarray(image.dataobj, dtype=image.get_data_dtype().newbyteorder("=")).transpose(
-        2, 1, 0
-    )
+    array = np.asarray(image.dataobj, dtype=image.get_data_dtype().newbyteorder("="))
+    return array.T if array.ndim == 3 else array[:, :, :, 0].transpose(3, 2, 1, 0)

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from overread import registry
+from overread import runtimes
 from overread.dicom.codes import TISSUE, Segment
 from overread.dicom.geometry import turn_to_axial
 from overread.dicom.volume import Mask, Volume
 from overread.errors import Refused, StepFailed
 from overread.operators.preprocess import otsu
-from overread.pipelines.model import Envelope, ModelCard
-from overread.pipelines.ports import Account, Model
-from overread.runtimes import Runtime, Session
+from overread.pipelines.model import Envelope, ModelCard, Spacing
+from overread.pipelines.ports import Account, Context, Model
+from overread.runtimes import Session
 
 Floats = NDArray[np.float32]
 
@@ -36,12 +36,10 @@ the model saw without their surroundings, count little."""
 RESAMPLED = 0.02
 """Relative tolerance on the spacing that a model expects after resampling."""
 
-_SESSIONS: dict[tuple[str, str], Session] = {}
-"""Loaded models by runtime and digest: a process that stays warm loads each once."""
-
 
 def infer(
     volume: Volume,
+    context: Context,
     account: Account,
     *,
     model: Model,
@@ -79,7 +77,7 @@ def infer(
     card = model.card
     turn = turn_to_axial(volume.affine)
     _check(volume, turn.order, card)
-    session = _session(model)
+    session = runtimes.session(model, context.device)
     probability = slide(
         session, np.ascontiguousarray(turn.turn(volume.array), np.float32), card, overlap
     )
@@ -94,6 +92,7 @@ def infer(
         tuple(label.segment() for label in card.output.labels),
         volume.frame_of_reference,
         card.reference,
+        volume.source,
     )
 
 
@@ -104,16 +103,22 @@ def _check(volume: Volume, order: tuple[int, int, int], card: ModelCard) -> None
             f"the images are {volume.modality or 'of no modality'}; model {card.reference} was "
             f"made for {wanted.modality}"
         )
-    acquired = volume.acquired_spacing or volume.spacing
-    ranges = (wanted.spacing_mm.between_slices, *[wanted.spacing_mm.in_plane] * 2)
+    if wanted.spacing_mm is not None:
+        _check_spacing(volume.origin.spacing, order, wanted.spacing_mm, card.reference)
+    _check_resampled(volume, order, wanted)
+
+
+def _check_spacing(
+    acquired: tuple[float, ...], order: tuple[int, int, int], wanted: Spacing, model: str
+) -> None:
+    ranges = (wanted.between_slices, *[wanted.in_plane] * 2)
     names = ("between slices", "between rows", "between columns")
     for axis, (low, high), name in zip(order, ranges, names, strict=True):
         if not low - 1e-3 <= acquired[axis] <= high + 1e-3:
             raise Refused(
                 f"the images have {acquired[axis]:.2f} mm {name} (of the axial plane); model "
-                f"{card.reference} was made for {low:g} to {high:g} mm"
+                f"{model} was made for {low:g} to {high:g} mm"
             )
-    _check_resampled(volume, order, wanted)
 
 
 def _check_resampled(volume: Volume, order: tuple[int, int, int], wanted: Envelope) -> None:
@@ -127,22 +132,6 @@ def _check_resampled(volume: Volume, order: tuple[int, int, int], wanted: Envelo
                 f"{volume.spacing[axis]:.3f} mm; put a step before it: resample, with "
                 f"in_plane_mm: {target:g}"
             )
-
-
-def _session(model: Model) -> Session:
-    key = (model.card.runtime, model.card.sha256)
-    if key not in _SESSIONS:
-        try:
-            runtime: Runtime = registry.load("runtimes", model.card.runtime)()
-        except KeyError:
-            raise StepFailed(
-                f"model {model.card.reference} needs the runtime {model.card.runtime}; there are "
-                f"{registry.names('runtimes')}"
-            ) from None
-        if missing := runtime.available():
-            raise StepFailed(f"model {model.card.reference} cannot run here: {missing}")
-        _SESSIONS[key] = runtime.load(model)
-    return _SESSIONS[key]
 
 
 def slide(session: Session, array: Floats, card: ModelCard, overlap: float) -> Floats:
@@ -180,7 +169,8 @@ def slide(session: Session, array: Floats, card: ModelCard, overlap: float) -> F
     weights = np.zeros(padded.shape, dtype=np.float32)
     weight = gaussian(window, padded.shape)
     for place in windows(padded.shape, window, overlap):
-        found = session.predict(np.ascontiguousarray(padded[place])[None, None])
+        window_of = np.ascontiguousarray(padded[place])[None, None]
+        found = session.run({card.input.name: window_of})[card.output.name]
         if found.shape != (1, labels, *window):
             raise StepFailed(
                 f"model {card.reference} gave an array of shape {found.shape}; "
@@ -253,4 +243,4 @@ def threshold(
     if value is not None:
         found[volume.array > value] = segment.number
         account.notes.append(f"threshold {value:g} {volume.unit}")
-    return Mask(found, volume.affine, (segment,), volume.frame_of_reference)
+    return Mask(found, volume.affine, (segment,), volume.frame_of_reference, source=volume.source)

@@ -79,14 +79,7 @@ def resample(
     account.notes.append(
         f"from {_by(volume.array.shape, volume.spacing)} to {_by(array.shape, tuple(wanted))}"
     )
-    return Volume(
-        np.ascontiguousarray(np.clip(array, low, high), dtype=np.float32),
-        affine,
-        volume.frame_of_reference,
-        volume.unit,
-        volume.modality,
-        volume.acquired_spacing or volume.spacing,
-    )
+    return volume.on_grid(np.ascontiguousarray(np.clip(array, low, high), dtype=np.float32), affine)
 
 
 def _by(shape: tuple[int, ...], spacing: tuple[float, ...]) -> str:
@@ -134,6 +127,7 @@ def resample_mask(mask: Mask, volume: Volume) -> Mask:
         mask.segments,
         volume.frame_of_reference,
         mask.model,
+        volume.source,
     )
 
 

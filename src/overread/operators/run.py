@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import UnionType
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from overread.errors import StepFailed
-from overread.pipelines.ports import Account, Context, Model, Signature
+from overread.pipelines.check import type_name
+from overread.pipelines.ports import Account, Context, Model, Progress, Signature
 
 
 def run(  # noqa: PLR0917 - what a step is made of, in the order it is read
@@ -18,6 +20,7 @@ def run(  # noqa: PLR0917 - what a step is made of, in the order it is read
     settings: Mapping[str, Any],
     context: Context,
     models: Mapping[str, Model],
+    progress: Progress | None = None,
 ) -> tuple[object, Account]:
     """Run an operator.
 
@@ -35,6 +38,8 @@ def run(  # noqa: PLR0917 - what a step is made of, in the order it is read
         The facts of the job.
     models : mapping
         ``name@version`` to model, verified.
+    progress : Progress, optional
+        Told how far it has come.
 
     Returns
     -------
@@ -56,13 +61,19 @@ def run(  # noqa: PLR0917 - what a step is made of, in the order it is read
         arguments[signature.context] = context
     if signature.account:
         arguments[signature.account] = account
+    if signature.progress:
+        arguments[signature.progress] = progress or _untold
     output = function(**arguments)
-    if isinstance(signature.output, type) and not isinstance(output, signature.output):
+    if isinstance(signature.output, type | UnionType) and not isinstance(output, signature.output):
         raise StepFailed(
             f"{signature.name} made a {type(output).__name__}, but says that it makes a "
-            f"{signature.output.__name__}"
+            f"{type_name(signature.output)}"
         )
     return output, account
+
+
+def _untold(_done: int, _of: int, _what: str) -> None:
+    """Nobody listens."""
 
 
 def _ports(signature: Signature, inputs: Mapping[str, object]) -> dict[str, object]:
@@ -72,10 +83,10 @@ def _ports(signature: Signature, inputs: Mapping[str, object]) -> dict[str, obje
         if port not in inputs:
             if port not in signature.optional:
                 raise StepFailed(f"{signature.name} was given nothing for its input {port}")
-        elif isinstance(kind, type) and not isinstance(inputs[port], kind):
+        elif isinstance(kind, type | UnionType) and not isinstance(inputs[port], kind):
             raise StepFailed(
                 f"{signature.name} was given a {type(inputs[port]).__name__} for its input {port}; "
-                f"a {kind.__name__} was expected"
+                f"a {type_name(kind)} was expected"
             )
     return dict(inputs)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from overread.dicom.codes import Code, Segment
 from overread.settings import Frozen
@@ -58,6 +58,9 @@ class Envelope(Frozen):
         Size (slices, rows, columns) of the sliding window; 0 takes the whole axis.
     multiple : int
         Rows and columns are padded to a multiple of this.
+    size : tuple of int, optional
+        Rows and columns of the image that a detector or classifier sees: images are scaled to fit,
+        keep their aspect, and are padded with 0 around.
     intensity : dict
         Statistics of the training volumes, by name.
     """
@@ -67,20 +70,50 @@ class Envelope(Frozen):
     body_part: str = ""
     contrast: str = ""
     orientation: Literal["LPS-axial"] = "LPS-axial"
-    spacing_mm: Spacing
+    spacing_mm: Spacing | None = None
     resample_in_plane_mm: float | None = None
     normalise: str = ""
     window: tuple[int, int, int] = (0, 256, 256)
     multiple: int = 32
+    size: tuple[int, int] | None = None
     intensity: dict[str, float] = Field(default_factory=dict)
 
 
 class Output(Frozen):
-    """What comes out: one probability per voxel, or one channel per label."""
+    """What comes out.
+
+    Attributes
+    ----------
+    name : str
+        Of a segmentation: the tensor of probabilities, one channel per label. Of a classification:
+        the tensor (batch, labels) of probabilities.
+    boxes, scores : str
+        Of a detection: the tensor (batch, boxes, 4) of ``x0, y0, x1, y1`` in pixels of the model's
+        image, from the outer corner of its first pixel; and the tensor (batch, boxes, labels) of
+        scores, 0 to 1.
+    threshold : float
+        From which a voxel counts as a label, a box as found, a class as present.
+    nms_iou : float, optional
+        Of a detection whose model keeps boxes that lie on each other: of two of one label that
+        overlap more than this (intersection over union) the better is kept.
+    margin : float
+        Of a classification of regions: a region is enlarged on each side by this part of it.
+    labels : tuple of Label
+        In the order of the channels.
+    """
 
     name: str = "probability"
+    boxes: str = ""
+    scores: str = ""
     threshold: float = Field(default=0.5, gt=0, lt=1)
-    labels: tuple[Label, ...]
+    nms_iou: float | None = Field(default=None, gt=0, le=1)
+    margin: float = Field(default=0.0, ge=0, le=2)
+    labels: tuple[Label, ...] = Field(min_length=1)
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of the tensors that the model gives."""
+        return (self.boxes, self.scores) if self.boxes else (self.name,)
 
 
 class ModelCard(Frozen):
@@ -99,7 +132,7 @@ class ModelCard(Frozen):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
     title: str = ""
-    task: Literal["segmentation"] = "segmentation"
+    task: Literal["segmentation", "detection", "classification"] = "segmentation"
     runtime: str = "onnx"
     file: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -109,6 +142,14 @@ class ModelCard(Frozen):
     investigational: bool = True
     manufacturer: str = "Overread"
     licence: str = ""
+
+    @model_validator(mode="after")
+    def _fits_its_task(self) -> ModelCard:
+        if (self.task == "detection") != bool(self.output.boxes and self.output.scores):
+            raise ValueError("output names boxes and scores for a detection, and only then")
+        if (self.task != "segmentation") != (self.input.size is not None):
+            raise ValueError("input has a size for a detection or classification, and only then")
+        return self
 
     @property
     def reference(self) -> str:

@@ -4,6 +4,7 @@
 - a keyword-only parameter is a **setting**, given by ``with:`` in the pipeline;
 - a parameter annotated `Context` is filled by the engine with the facts of the job;
 - a parameter annotated `Account` takes what the operator says of each of its inputs;
+- a parameter annotated `Progress` is told how far long work has come;
 - a parameter annotated `Model` takes ``name@version`` and is filled with the model, verified;
 - the return annotation is the type of what the step makes.
 
@@ -17,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Protocol, get_type_hints
 
 from overread.pipelines.model import ModelCard
 
@@ -44,6 +45,8 @@ class Context:
         The stage that the job runs in; anything but ``clinical`` is marked investigational.
     models : tuple of ModelCard
         Models of the steps that this step's inputs come from, nearest first.
+    device : str
+        Where models run: ``cpu``, or ``cuda:N``; the worker's choice.
     """
 
     job: str
@@ -54,6 +57,15 @@ class Context:
     timezone: str = "UTC"
     stage: str = "validation"
     models: tuple[ModelCard, ...] = ()
+    device: str = "cpu"
+
+
+class Progress(Protocol):
+    """Told by an operator how far it has come; shown on the job's page and in the terminal."""
+
+    def __call__(self, done: int, of: int, what: str) -> None:
+        """Say that ``done`` of ``of`` are done, and what is counted: ``windows``."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -107,8 +119,8 @@ class Signature:
         Settings without a default.
     output : type
         What the operator makes.
-    context, account : str or None
-        The parameters that take the `Context` and the `Account`.
+    context, account, progress : str or None
+        The parameters that take the `Context`, the `Account` and the `Progress`.
     models : frozenset of str
         Settings that take a `Model`.
     """
@@ -121,6 +133,7 @@ class Signature:
     output: Any
     context: str | None = None
     account: str | None = None
+    progress: str | None = None
     models: frozenset[str] = field(default_factory=frozenset)
 
 
@@ -141,6 +154,7 @@ def signature(name: str, function: Callable[..., Any]) -> Signature:
     models: set[str] = set()
     context: str | None = None
     account: str | None = None
+    progress: str | None = None
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise TypeError(f"operator {name}: *{parameter.name} is not a port; name each one")
@@ -152,6 +166,8 @@ def signature(name: str, function: Callable[..., Any]) -> Signature:
             context = parameter.name
         elif kind is Account:
             account = parameter.name
+        elif kind is Progress:
+            progress = parameter.name
         elif parameter.kind is parameter.KEYWORD_ONLY:
             settings[parameter.name] = kind
             if kind is Model:
@@ -173,5 +189,6 @@ def signature(name: str, function: Callable[..., Any]) -> Signature:
         output=hints["return"],
         context=context,
         account=account,
+        progress=progress,
         models=frozenset(models),
     )

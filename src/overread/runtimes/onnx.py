@@ -5,16 +5,27 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from overread.errors import StepFailed
 from overread.pipelines.ports import Model
+from overread.runtimes import Tensors
 
-PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
-"""In order of preference; those that are not installed are left out."""
+
+def _providers(device: str, installed: Sequence[str]) -> list[Any]:
+    """List the providers that a device needs; ONNX Runtime takes those left out from the CPU's."""
+    name, _, number = device.partition(":")
+    if name != "cuda":
+        return ["CPUExecutionProvider"]
+    if "CUDAExecutionProvider" not in installed:
+        raise StepFailed(
+            f"the worker runs models on {device}, but ONNX Runtime here has no provider for it "
+            "(pip install onnxruntime-gpu); there are " + ", ".join(installed)
+        )
+    return [("CUDAExecutionProvider", {"device_id": int(number or 0)}), "CPUExecutionProvider"]
 
 
 class OnnxSession:
@@ -22,19 +33,17 @@ class OnnxSession:
 
     def __init__(self, session: Any, model: Model) -> None:
         self._session = session
-        self._input = model.card.input.name
-        self._output = model.card.output.name
+        self._outputs = list(model.card.output.tensors)
 
     @property
     def provider(self) -> str:
         """Where it runs."""
         return str(self._session.get_providers()[0])
 
-    def predict(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, inputs: Tensors) -> dict[str, NDArray[Any]]:
         """Run the model once; see `overread.runtimes.Session`."""
-        return np.asarray(
-            self._session.run([self._output], {self._input: array})[0], dtype=np.float32
-        )
+        found = self._session.run(self._outputs, dict(inputs))
+        return dict(zip(self._outputs, found, strict=True))
 
 
 class OnnxRuntime:
@@ -46,7 +55,7 @@ class OnnxRuntime:
             return "the package onnxruntime is not installed"
         return ""
 
-    def load(self, model: Model) -> OnnxSession:
+    def load(self, model: Model, device: str) -> OnnxSession:
         """Load the weights from the very bytes whose digest was checked.
 
         The number of threads is ``OMP_NUM_THREADS`` where the environment says it, else ONNX
@@ -74,7 +83,7 @@ class OnnxRuntime:
         installed = onnxruntime.get_available_providers()
         try:
             session = onnxruntime.InferenceSession(
-                weights, options, providers=[name for name in PROVIDERS if name in installed]
+                weights, options, providers=_providers(device, installed)
             )
         except (
             state.Fail,
@@ -86,7 +95,7 @@ class OnnxRuntime:
         ) as error:
             raise StepFailed(f"model {model.card.reference} cannot be loaded: {error}") from error
         names = {one.name for one in (*session.get_inputs(), *session.get_outputs())}
-        for name in (model.card.input.name, model.card.output.name):
+        for name in (model.card.input.name, *model.card.output.tensors):
             if name not in names:
                 raise StepFailed(
                     f"model {model.card.reference} has no tensor {name!r}, which its card names; "

@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import Field
 
 from overread import registry
-from overread.dicom.provenance import DerivedObject
 from overread.errors import Fault, SiteError
+from overread.operators.files import RESULTS
 from overread.pipelines.check import check, near
 from overread.pipelines.definition import Pipeline
 from overread.pipelines.ports import Model, Signature, signature
@@ -33,10 +33,6 @@ from overread.site.yamlfile import (
     refuse_references,
     resolve,
 )
-from overread.validation.results import Measurements
-
-RESULT_TYPES: tuple[type, ...] = (DerivedObject, Measurements)
-"""What a pipeline's result may be."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -327,7 +323,7 @@ class _Reading:
                 pipeline,
                 self.signatures,
                 known,
-                result_types=RESULT_TYPES,
+                result_types=RESULTS,
                 destinations=self.peers.destinations,
                 partial=one.partial,
             ):
