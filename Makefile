@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 
 include make/setup.mk
 
-.PHONY: demo test test-peers lint docs bench lock clean
+.PHONY: demo test test-peers lint operator-pages docs bench lock clean
 
 demo: setup  ## Play a simulated hospital into a demo site; stays up until Ctrl-C
 	$(BIN)/overread demo --site demo-site $(DEMO_ARGS)
@@ -27,6 +27,9 @@ lint: $(VENV)/.done  ## Format, lint, types, floors
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+operator-pages: $(VENV)/.done  ## docs/operators/, from signatures and docstrings
+	$(BIN)/python make/operator_pages.py
 
 docs: $(VENV)/.done  ## The documentation, as a site in site-docs/
 	$(BIN)/mkdocs build --strict

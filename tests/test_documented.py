@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -69,5 +70,20 @@ def test_every_setting_is_described(model: type[BaseModel]) -> None:
 
 def test_every_page_is_in_the_table_of_contents() -> None:
     contents = (ROOT / "mkdocs.yml").read_text()
+    operators = (ROOT / "docs" / "operators" / "index.md").read_text()
+    contents += operators.replace("](", "](operators/")  # its pages are listed there
     pages = [page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")]
     assert not [page for page in pages if page not in contents]
+
+
+def test_the_pages_of_operators_are_those_that_their_docstrings_make() -> None:
+    spec = importlib.util.spec_from_file_location("pages", ROOT / "make" / "operator_pages.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    folder = ROOT / "docs" / "operators"
+    made = module.pages()
+    assert len(made) > 10
+    assert {page.name for page in folder.glob("*.md")} == set(made)
+    stale = [name for name, text in made.items() if (folder / name).read_text() != text]
+    assert not stale, f"{stale} differ from their docstrings; run make operator-pages"

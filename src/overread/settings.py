@@ -10,6 +10,7 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -186,6 +187,29 @@ class DestinationSettings(Frozen):
     concurrency: int = Field(default=1, ge=1)
 
 
+class ModelServer(Frozen):
+    """A server that runs models. Its key in ``model_servers`` is the name that cards give it.
+
+    Attributes
+    ----------
+    url : str
+        ``http://HOST:PORT`` or ``grpc://HOST:PORT``: the two forms of the KServe protocol, v2.
+    """
+
+    url: str = Field(pattern=r"^(http|grpc)://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):\d{1,5}$")
+
+    @property
+    def scheme(self) -> str:
+        """``http`` or ``grpc``."""
+        return urlsplit(self.url).scheme
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        parts = urlsplit(self.url)
+        return parts.hostname or "", parts.port or 0
+
+
 class Portal(Frozen):
     """The web.
 
@@ -234,6 +258,9 @@ class Engine(Frozen):
         Wall-clock limit of one step that states none of its own.
     memory : int
         Bytes that a child process may use.
+    device : str
+        Where models run: ``cpu``, ``cuda:N``, or ``auto``: the first GPU that a model's runtime
+        sees, else the CPU.
     keep_work : timedelta
         How long the files between steps are kept after a job has ended.
     """
@@ -242,6 +269,7 @@ class Engine(Frozen):
     isolation: Literal["bubblewrap", "none"] = "bubblewrap"
     step_timeout: Duration = timedelta(minutes=30)
     memory: Size = 8 * 10**9
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda:\d+)$")
     keep_work: Duration = timedelta(days=7)
 
 
@@ -262,6 +290,7 @@ class Settings(Frozen):
     dicom: Dicom = Dicom()
     senders: tuple[Sender, ...] = ()
     destinations: dict[AETitle, DestinationSettings] = Field(default_factory=dict)
+    model_servers: dict[str, ModelServer] = Field(default_factory=dict)
     portal: Portal = Portal()
     engine: Engine = Engine()
     root: Path = Path()

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from overread import __version__
-from overread.cli import demo, doctor, exam, job, route, send, serve, site, user, why
+from overread.cli import alone, demo, doctor, exam, job, route, send, serve, site, user, why
 from overread.cli.terminal import notes
 from overread.errors import OverreadError, SiteError, UsageError
 
@@ -38,6 +38,8 @@ for command in (
     app.command()(command)
 for name, noun, about in (
     ("route", route.app, "Where images go, and why."),
+    ("pipeline", alone.pipelines, "Pipelines, run on files."),
+    ("operator", alone.operators, "Operators, run on files."),
     ("exam", exam.app, "What has gathered."),
     ("job", job.app, "What has run."),
     ("user", user.app, "Who may sign in."),

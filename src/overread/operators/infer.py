@@ -16,7 +16,8 @@ from overread.dicom.geometry import turn_to_axial
 from overread.dicom.volume import Mask, Volume
 from overread.errors import Refused, StepFailed
 from overread.operators.preprocess import otsu
-from overread.pipelines.model import Envelope, ModelCard, Spacing
+from overread.pipelines.envelope import Facts, axial_spacing, outside, refusal
+from overread.pipelines.model import Envelope, ModelCard
 from overread.pipelines.ports import Account, Context, Model
 from overread.runtimes import Session
 
@@ -97,28 +98,11 @@ def infer(
 
 
 def _check(volume: Volume, order: tuple[int, int, int], card: ModelCard) -> None:
-    wanted = card.input
-    if volume.modality != wanted.modality:
-        raise Refused(
-            f"the images are {volume.modality or 'of no modality'}; model {card.reference} was "
-            f"made for {wanted.modality}"
-        )
-    if wanted.spacing_mm is not None:
-        _check_spacing(volume.origin.spacing, order, wanted.spacing_mm, card.reference)
-    _check_resampled(volume, order, wanted)
-
-
-def _check_spacing(
-    acquired: tuple[float, ...], order: tuple[int, int, int], wanted: Spacing, model: str
-) -> None:
-    ranges = (wanted.between_slices, *[wanted.in_plane] * 2)
-    names = ("between slices", "between rows", "between columns")
-    for axis, (low, high), name in zip(order, ranges, names, strict=True):
-        if not low - 1e-3 <= acquired[axis] <= high + 1e-3:
-            raise Refused(
-                f"the images have {acquired[axis]:.2f} mm {name} (of the axial plane); model "
-                f"{model} was made for {low:g} to {high:g} mm"
-            )
+    """Refuse what the model was not made for. `check_input` looks at more than a volume says."""
+    known = Facts(volume.modality, spacing_mm=axial_spacing(volume.origin.affine))
+    if found := outside(card.input, known):
+        raise Refused(refusal(card.reference, found))
+    _check_resampled(volume, order, card.input)
 
 
 def _check_resampled(volume: Volume, order: tuple[int, int, int], wanted: Envelope) -> None:

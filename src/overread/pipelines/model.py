@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from overread.dicom.codes import Code, Segment
 from overread.settings import Frozen
+
+SHA256 = r"^[0-9a-f]{64}$"
+
+
+def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
+    if not limits[0] <= limits[1]:
+        raise ValueError(f"{limits[0]:g} to {limits[1]:g} is no range; write the lower end first")
+    return limits
+
+
+def _pattern(written: str) -> str:
+    try:
+        re.compile(written)
+    except re.error as error:
+        raise ValueError(f"{written!r} is no regular expression: {error}") from error
+    return written
+
+
+def _several(given: Any) -> Any:
+    return [given] if isinstance(given, str) and given else given or ()
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+"""Lowest and highest value, both included."""
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
+"""A regular expression, looked for anywhere in a text; empty asks for nothing."""
+
+Several = Annotated[tuple[str, ...], BeforeValidator(_several)]
+"""One text or a list of them."""
+
+Plane = Literal["axial", "coronal", "sagittal", "oblique"]
 
 
 class Label(Frozen):
@@ -38,15 +71,55 @@ class Label(Frozen):
 class Spacing(Frozen):
     """Ranges of voxel spacing in mm, low and high."""
 
-    in_plane: tuple[float, float]
-    between_slices: tuple[float, float]
+    in_plane: Range
+    between_slices: Range
+
+
+class FieldOfView(Frozen):
+    """Ranges of what the images cover, in mm along the patient's axes.
+
+    Attributes
+    ----------
+    width, depth, height : tuple of float
+        Left to right, front to back, feet to head.
+    """
+
+    width: Range
+    depth: Range
+    height: Range
 
 
 class Envelope(Frozen):
     """What the model was made for. A volume outside it is not the model's business.
 
+    What the first group says is what `check_input` holds images against (`pipelines.envelope`);
+    what is left out is not looked at. The second says how they get to the model.
+
     Attributes
     ----------
+    modality : str
+        Modality.
+    body_part : tuple of str
+        BodyPartExamined, or value or meaning of a code of AnatomicRegionSequence: one of these,
+        where the images say it at all.
+    words : str
+        Regular expression of which StudyDescription, SeriesDescription or ProtocolName must hold
+        a match, where there is one of them.
+    without_words : str
+        Regular expression that none of them may match.
+    contrast : str
+        ``post``: headers say that a contrast agent was given; ``pre``: they do not.
+    planes : tuple of str
+        Planes of acquisition: ``axial``, ``coronal``, ``sagittal``, ``oblique``.
+    spacing_mm : Spacing, optional
+        As acquired, before any resampling.
+    slices : tuple of int, optional
+        Fewest and most slices, as acquired.
+    field_of_view_mm : FieldOfView, optional
+        What the images cover.
+    statistics : dict
+        Ranges of what is measured of the voxels or pixels, by the names of
+        `measures.appearance`; ``overread model profile`` learns them.
     orientation : str
         Orientation of the array that the model sees; ``LPS-axial`` means slices from feet to head,
         rows from anterior to posterior, columns from right to left.
@@ -62,15 +135,21 @@ class Envelope(Frozen):
         Rows and columns of the image that a detector or classifier sees: images are scaled to fit,
         keep their aspect, and are padded with 0 around.
     intensity : dict
-        Statistics of the training volumes, by name.
+        What people should know of the values that the model saw, by name; nothing is checked.
     """
 
     name: str = "image"
     modality: str
-    body_part: str = ""
-    contrast: str = ""
-    orientation: Literal["LPS-axial"] = "LPS-axial"
+    body_part: Several = ()
+    words: Pattern = ""
+    without_words: Pattern = ""
+    contrast: Literal["", "pre", "post"] = ""
+    planes: tuple[Plane, ...] = ()
     spacing_mm: Spacing | None = None
+    slices: tuple[int, int] | None = None
+    field_of_view_mm: FieldOfView | None = None
+    statistics: dict[str, Range] = Field(default_factory=dict)
+    orientation: Literal["LPS-axial"] = "LPS-axial"
     resample_in_plane_mm: float | None = None
     normalise: str = ""
     window: tuple[int, int, int] = (0, 256, 256)
@@ -116,17 +195,54 @@ class Output(Frozen):
         return (self.boxes, self.scores) if self.boxes else (self.name,)
 
 
+class Fold(Frozen):
+    """A further member of an ensemble.
+
+    Attributes
+    ----------
+    file, sha256 : str
+        As in `ModelCard`.
+    """
+
+    file: str
+    sha256: str = Field(pattern=SHA256)
+
+
+class Server(Frozen):
+    """Where a model runs that is not run here.
+
+    Attributes
+    ----------
+    name : str
+        One of ``model_servers`` in ``overread.yaml``.
+    model : str
+        What the server calls the model.
+    version : str
+        The server's version of it. It must be named: a server that may choose one would change the
+        model under the site.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    model: str = Field(min_length=1)
+    version: str = Field(min_length=1)
+
+
 class ModelCard(Frozen):
     """A model: weights with a version and a SHA-256 digest.
 
     Attributes
     ----------
     file : str
-        The weights, relative to the card's folder.
+        The weights, relative to the card's folder. Of a model that a server runs: the file that
+        was given to it, kept here so that a person can compare.
     sha256 : str
         Digest of that file. A job whose model file does not match does not run.
     runtime : str
         Name of the runtime plugin that executes it.
+    folds : tuple of Fold
+        Further weights of the same network: each is run, and what they give is averaged.
+    server : Server, optional
+        Where it runs, for ``runtime: kserve``.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -135,7 +251,9 @@ class ModelCard(Frozen):
     task: Literal["segmentation", "detection", "classification"] = "segmentation"
     runtime: str = "onnx"
     file: str
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sha256: str = Field(pattern=SHA256)
+    folds: tuple[Fold, ...] = ()
+    server: Server | None = None
     input: Envelope
     output: Output
     intended_use: str = ""
@@ -149,6 +267,8 @@ class ModelCard(Frozen):
             raise ValueError("output names boxes and scores for a detection, and only then")
         if (self.task != "segmentation") != (self.input.size is not None):
             raise ValueError("input has a size for a detection or classification, and only then")
+        if (self.runtime == "kserve") != (self.server is not None):
+            raise ValueError("server says where runtime kserve finds the model, and only then")
         return self
 
     @property

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, get_type_hints
@@ -46,7 +46,8 @@ class Context:
     models : tuple of ModelCard
         Models of the steps that this step's inputs come from, nearest first.
     device : str
-        Where models run: ``cpu``, or ``cuda:N``; the worker's choice.
+        Where models run, as the site says for its workers: ``cpu``, ``cuda:N``, or ``auto``, which
+        is the first GPU that the model's runtime sees, else the CPU.
     """
 
     job: str
@@ -78,10 +79,28 @@ class Model:
         What ``model.yaml`` says.
     file : Path
         The weights.
+    folds : tuple of Path
+        Those of an ensemble's further members, verified too; in the order of the card.
+    server : str
+        Of a model that a server runs: the address at which this process reaches it.
     """
 
     card: ModelCard
     file: Path
+    folds: tuple[Path, ...] = ()
+    server: str = ""
+
+    @property
+    def members(self) -> tuple[Model, ...]:
+        """The models of an ensemble, each on its own; of any other, itself."""
+        if not self.folds:
+            return (self,)
+        files = (self.file, *self.folds)
+        digests = (self.card.sha256, *(fold.sha256 for fold in self.card.folds))
+        return tuple(
+            replace(self, card=self.card.model_copy(update={"sha256": digest}), file=file, folds=())
+            for file, digest in zip(files, digests, strict=True)
+        )
 
 
 @dataclass

@@ -1,0 +1,126 @@
+"""An operator's page, made from its signature and docstring."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from docstring_parser import Docstring, DocstringStyle, parse
+
+from overread.pipelines.check import type_name
+from overread.pipelines.ports import Signature, signature
+
+
+def page(name: str, function: Callable[..., Any]) -> str:
+    """Write an operator's page.
+
+    Parameters
+    ----------
+    name : str
+        As pipelines use it.
+    function : callable
+        The operator.
+
+    Returns
+    -------
+    str
+        Markdown: what it does, its inputs and settings, what it makes, when it refuses, and how a
+        pipeline uses it.
+    """
+    ports = signature(name, function)
+    text = parse(inspect.getdoc(function) or "", style=DocstringStyle.NUMPYDOC)
+    return "\n".join(_lines(ports, function, text)).rstrip() + "\n"
+
+
+def summary(function: Callable[..., Any]) -> str:
+    """Return the first line of an operator's docstring."""
+    return parse(inspect.getdoc(function) or "").short_description or ""
+
+
+def _lines(ports: Signature, function: Callable[..., Any], text: Docstring) -> Iterator[str]:
+    yield f"# {ports.name}"
+    yield ""
+    yield text.short_description or ""
+    yield ""
+    if text.long_description:
+        yield text.long_description
+        yield ""
+    described = {one.arg_name: _flat(one.description) for one in text.params}
+    for group in text.params:  # numpydoc lets several names share one description
+        for each in group.arg_name.split(","):
+            described[each.strip()] = _flat(group.description)
+    yield from _inputs(ports, described)
+    yield from _settings(ports, function, described)
+    yield "## Makes"
+    yield ""
+    told = _flat(text.returns.description) if text.returns else ""
+    yield f"`{type_name(ports.output)}`{': ' if told else ''}{told}"
+    yield ""
+    if text.raises:
+        yield "## Says no"
+        yield ""
+        yield from (f"- `{one.type_name}`: {_flat(one.description)}" for one in text.raises)
+        yield ""
+    yield "## In a pipeline"
+    yield ""
+    yield from _example(ports)
+
+
+def _inputs(ports: Signature, described: dict[str, str]) -> Iterator[str]:
+    if not ports.inputs:
+        return
+    yield "## Takes"
+    yield ""
+    yield "| input | type | |"
+    yield "| --- | --- | --- |"
+    for port, kind in ports.inputs.items():
+        optional = " (optional)" if port in ports.optional else ""
+        yield f"| `{port}` | {type_name(kind)}{optional} | {_cell(described.get(port, ''))} |"
+    yield ""
+
+
+def _settings(
+    ports: Signature, function: Callable[..., Any], described: dict[str, str]
+) -> Iterator[str]:
+    if not ports.settings:
+        return
+    yield "## Settings"
+    yield ""
+    yield "| setting | default | |"
+    yield "| --- | --- | --- |"
+    parameters = inspect.signature(function).parameters
+    for name in ports.settings:
+        default = parameters[name].default
+        shown = "required" if name in ports.required else f"`{_default(default)}`"
+        yield f"| `{name}` | {shown} | {_cell(described.get(name, ''))} |"
+    yield ""
+
+
+def _default(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    label = getattr(value, "label", None)
+    return str(label if label is not None else value).replace("|", "\\|")
+
+
+def _example(ports: Signature) -> Iterator[str]:
+    takes = ", ".join(f"{port}: STEP" for port in ports.inputs if port not in ports.optional)
+    given = ", ".join(f"{name}: …" for name in sorted(ports.required))
+    parts = [f"use: {ports.name}"]
+    parts += [f"in: {{{takes}}}"] if takes else []
+    parts += [f"with: {{{given}}}"] if given else []
+    yield "```yaml"
+    yield "steps:"
+    yield f"  name: {{{', '.join(parts)}}}"
+    yield "```"
+
+
+def _flat(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

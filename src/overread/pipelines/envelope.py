@@ -1,0 +1,214 @@
+"""Whether images are what a model was made for: its envelope against what is known of them.
+
+Plain numbers and words only; who reads them off headers and voxels is
+`overread.operators.check_input`. What is not known of the images is not held against them, unless
+it is said so below.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from overread.dicom.geometry import Affine, turn_to_axial
+from overread.pipelines.model import Envelope, Range
+
+TOLERANCE = 1e-3
+"""Relative tolerance at both ends of a range, so that a rounded number lies in it."""
+
+WITH_AGENT = r"(?i)(?<![a-z])(post|gd|gad\w*|c\+|ce|contrast|with\s+c)(?![a-z])|\+\s*(c|gd|km)\b"
+"""Words of a series' description or protocol that say that a contrast agent was given."""
+
+WITHOUT_AGENT = r"(?i)\b(pre|w/?o|without|native|non)\b|\bno[nt]?[- ]?contrast"
+"""Words that say that none was; they count before the others."""
+
+NO_AGENT = frozenset({"", "NO", "NONE", "N", "WITHOUT", "0"})
+"""What scanners write into ContrastBolusAgent where none was given."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """What headers say of the images.
+
+    Attributes
+    ----------
+    body_parts : tuple of str
+        BodyPartExamined, and value and meaning of AnatomicRegionSequence's codes.
+    descriptions : mapping of str to str
+        StudyDescription, SeriesDescription and ProtocolName, those that are there.
+    agent : str, optional
+        ContrastBolusAgent; none where the attribute is absent.
+    """
+
+    body_parts: tuple[str, ...] = ()
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+    agent: str | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of the images that a model is to be given; none where it is not known.
+
+    Attributes
+    ----------
+    modality : str, optional
+        Modality.
+    words : Words, optional
+        What headers say.
+    spacing_mm : tuple of float, optional
+        As acquired: between slices, rows and columns of the axial plane that is nearest.
+    plane : str, optional
+        ``axial``, ``coronal``, ``sagittal`` or ``oblique``: the plane of acquisition.
+    slices : int, optional
+        How many, as acquired.
+    field_of_view_mm : tuple of float, optional
+        Extent along the patient's width (left to right), depth (front to back) and height.
+    statistics : mapping of str to float, optional
+        Of the voxels or pixels, by name.
+    """
+
+    modality: str | None = None
+    words: Words | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+    plane: str | None = None
+    slices: int | None = None
+    field_of_view_mm: tuple[float, float, float] | None = None
+    statistics: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Outside:
+    """One thing in which images lie outside an envelope.
+
+    Attributes
+    ----------
+    found : str
+        What the images are: ``the images are CT``.
+    expected : str
+        What the model was made for: ``MR``.
+    """
+
+    found: str
+    expected: str
+
+
+def refusal(model: str, outside: Sequence[Outside]) -> str:
+    """Say to a clinician why a model does not read these images: each reason with its numbers."""
+    if len(outside) == 1:
+        return f"{outside[0].found}; model {model} was made for {outside[0].expected}"
+    listed = "; ".join(f"{one.found} (made for {one.expected})" for one in outside)
+    return f"these images are not what model {model} was made for: {listed}"
+
+
+def axial_spacing(affine: Affine) -> tuple[float, float, float]:
+    """Distance in mm between slices, rows and columns of the axial plane nearest to a grid's."""
+    steps = np.linalg.norm(affine[:3, :3], axis=0)
+    between, rows, columns = (float(steps[axis]) for axis in turn_to_axial(affine).order)
+    return (between, rows, columns)
+
+
+def outside(wanted: Envelope, facts: Facts) -> list[Outside]:
+    """Find everything in which images lie outside an envelope.
+
+    Returns
+    -------
+    list of Outside
+        In the order of the envelope; empty where they lie in it.
+    """
+    found: list[Outside] = []
+    if facts.modality is not None and facts.modality != wanted.modality:
+        found.append(
+            Outside(f"the images are {facts.modality or 'of no modality'}", wanted.modality)
+        )
+    if facts.words is not None:
+        found += _words(wanted, facts.words)
+    found += _geometry(wanted, facts)
+    if facts.statistics is not None:
+        for name, limits in wanted.statistics.items():
+            value = facts.statistics.get(name)
+            if value is None:
+                found.append(Outside(f"{name} cannot be measured", _from_to(limits)))
+            elif not within(value, limits):
+                found.append(Outside(f"{name} is {value:.3g}", _from_to(limits)))
+    return found
+
+
+def within(value: float, limits: Range) -> bool:
+    """Say whether a value lies in a range, both ends included; nan lies in none."""
+    low, high = limits
+    slack = TOLERANCE * max(abs(low), abs(high))
+    return low - slack <= value <= high + slack
+
+
+def _from_to(limits: Range) -> str:
+    return f"{limits[0]:g} to {limits[1]:g}"
+
+
+def _words(wanted: Envelope, words: Words) -> Iterator[Outside]:
+    said = {part.upper() for part in words.body_parts if part}
+    if wanted.body_part and said and not said & {part.upper() for part in wanted.body_part}:
+        shown = ", ".join(part for part in words.body_parts if part)
+        yield Outside(f"the body part is {shown}", " or ".join(wanted.body_part))
+    shown = "; ".join(f"{name} “{text}”" for name, text in words.descriptions.items())
+    texts = words.descriptions.values()
+    if wanted.words and texts and not any(re.search(wanted.words, text) for text in texts):
+        yield Outside(f"the images are called {shown}", f"what matches /{wanted.words}/")
+    if wanted.without_words:
+        for name, text in words.descriptions.items():
+            if re.search(wanted.without_words, text):
+                expected = f"what does not match /{wanted.without_words}/"
+                yield Outside(f"{name} is “{text}”", expected)
+    given = contrast(words)
+    if wanted.contrast == "post" and not given:
+        yield Outside(
+            f"nothing says that a contrast agent was given (ContrastBolusAgent "
+            f"{words.agent or 'absent'}; {shown or 'no description'})",
+            "images after contrast agent",
+        )
+    if wanted.contrast == "pre" and given:
+        yield Outside(
+            f"a contrast agent was given (ContrastBolusAgent {words.agent or 'absent'}; {shown})",
+            "images without contrast agent",
+        )
+
+
+def contrast(words: Words) -> bool:
+    """Say whether headers tell that a contrast agent was given.
+
+    ContrastBolusAgent decides where it is filled in; else the words of the series' description and
+    of the protocol's name do. The study's description does not count: it names what the whole
+    visit was for.
+    """
+    if words.agent is not None and words.agent.strip():
+        return words.agent.strip().upper() not in NO_AGENT
+    texts = [text for name, text in words.descriptions.items() if name != "StudyDescription"]
+    return any(re.search(WITH_AGENT, text) and not re.search(WITHOUT_AGENT, text) for text in texts)
+
+
+def _geometry(wanted: Envelope, facts: Facts) -> Iterator[Outside]:
+    if wanted.spacing_mm is not None and facts.spacing_mm is not None:
+        plane = wanted.spacing_mm.in_plane
+        ranges = (wanted.spacing_mm.between_slices, plane, plane)
+        names = ("between slices", "between rows", "between columns")
+        for value, limits, name in zip(facts.spacing_mm, ranges, names, strict=True):
+            if not within(value, limits):
+                found = f"the images have {value:.2f} mm {name} (of the axial plane)"
+                yield Outside(found, f"{_from_to(limits)} mm")
+    if wanted.planes and facts.plane is not None and facts.plane not in wanted.planes:
+        yield Outside(f"the images are {facts.plane}", " or ".join(wanted.planes))
+    if wanted.slices is not None and facts.slices is not None:
+        low, high = wanted.slices
+        if not low <= facts.slices <= high:
+            yield Outside(f"there are {facts.slices} slices", f"{low} to {high}")
+    if wanted.field_of_view_mm is not None and facts.field_of_view_mm is not None:
+        view = wanted.field_of_view_mm
+        ranges = (view.width, view.depth, view.height)
+        names = ("wide (left to right)", "deep (front to back)", "high (feet to head)")
+        for value, limits, name in zip(facts.field_of_view_mm, ranges, names, strict=True):
+            if not within(value, limits):
+                yield Outside(
+                    f"the field of view is {value:.0f} mm {name}", f"{_from_to(limits)} mm"
+                )
