@@ -20,8 +20,8 @@ from overread.dicom.match import parse
 from overread.dicom.study import Exam, Series
 from overread.dicom.volume import Mask, Volume
 from overread.operators import files
-from overread.operators.infer import threshold
 from overread.operators.measure import measure_volumes
+from overread.operators.postprocess import threshold
 from overread.operators.read import read_volume
 from overread.operators.select import select_series
 from overread.operators.write import write_seg

@@ -10,7 +10,6 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -197,17 +196,6 @@ class ModelServer(Frozen):
     """
 
     url: str = Field(pattern=r"^(http|grpc)://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):\d{1,5}$")
-
-    @property
-    def scheme(self) -> str:
-        """``http`` or ``grpc``."""
-        return urlsplit(self.url).scheme
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port."""
-        parts = urlsplit(self.url)
-        return parts.hostname or "", parts.port or 0
 
 
 class Portal(Frozen):

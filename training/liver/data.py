@@ -11,12 +11,13 @@ import nibabel as nib
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from overread.simulator.abdomen import abdomen
 from pydicom import dcmread
 from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
-from training.brain_tumour.data import NEIGHBOURS, STACK, smooth_field, stack_at, warp
+from training.brain_tumour.data import STACK, smooth_field, stack_at, warp
+
+from overread.simulator.abdomen import abdomen
 
 REAL = Path("../shared/data/ct_liver")
 PIXEL = 2.0
@@ -181,5 +182,4 @@ class Sampler:
             image = functional.avg_pool2d(image[None], 3, 1, 1)[0]
         if draw() < 0.5:
             image = image + draw(0, 0.06) * torch.randn_like(image)
-        image = (image * draw(0.9, 1.1) + draw(-0.05, 0.05)).clamp(0, 1)
-        return image
+        return (image * draw(0.9, 1.1) + draw(-0.05, 0.05)).clamp(0, 1)

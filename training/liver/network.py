@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan  # becomes ONNX Scan; torch is pinned for it
 from torch.nn import functional
+from training.brain_tumour.data import NEIGHBOURS, STACK
 from training.brain_tumour.network import block
-from training.liver.data import CLASSES, NEIGHBOURS, STACK
+from training.liver.data import CLASSES
 
 WIDTHS = (12, 24, 48, 72, 96)
 

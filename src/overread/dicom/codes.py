@@ -30,6 +30,9 @@ class Segment:
         Anatomic region.
     colour : tuple of int
         RGB, 0 to 255.
+    laterality : Code, optional
+        Which of a pair it is (CID 244): the modifier of the property type, and of the anatomic
+        region where there is one.
     """
 
     number: int
@@ -38,6 +41,7 @@ class Segment:
     type: Code
     anatomy: Code | None = None
     colour: tuple[int, int, int] = (90, 205, 230)
+    laterality: Code | None = None
 
 
 TISSUE = Code("85756007", "SCT", "Tissue")
@@ -48,3 +52,33 @@ ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 
 HISTOGRAM_ANALYSIS = Code("123105", "DCM", "Histogram Analysis")
 """CID 7162 *Surface Processing Algorithm Family*."""
+
+RIGHT = Code("24028007", "SCT", "Right")
+"""CID 244 *Laterality*."""
+
+LEFT = Code("7771000", "SCT", "Left")
+"""CID 244 *Laterality*."""
+
+VOLUME = Code("118565006", "SCT", "Volume")
+"""CID 7472 *Volume Measurement*."""
+
+LONG_AXIS = Code("103339001", "SCT", "Long axis")
+"""CID 7470 *Linear Measurement*."""
+
+PERPENDICULAR_AXIS = Code("131189007", "SCT", "Perpendicular Axis")
+"""CID 7470 *Linear Measurement*."""
+
+ATTENUATION = Code("110850", "DCM", "X-Ray Attenuation")
+"""CID 7469 *Generic Intensity and Size Measurement*: what a CT shows, in Hounsfield units."""
+
+MR_SIGNAL = Code("110852", "DCM", "MR signal intensity")
+"""CID 7469 *Generic Intensity and Size Measurement*."""
+
+MEAN = Code("373098007", "SCT", "Mean")
+"""CID 7464 *General Region of Interest Measurement Modifier*."""
+
+STANDARD_DEVIATION = Code("386136009", "SCT", "Standard Deviation")
+"""CID 7464 *General Region of Interest Measurement Modifier*."""
+
+MEDIAN = Code("373099004", "SCT", "Median")
+"""CID 7464 *General Region of Interest Measurement Modifier*."""

@@ -48,7 +48,8 @@ OWNED = frozenset(
         "AccessionNumber", "StudyID", "Modality", "SpecificCharacterSet", "TimezoneOffsetFromUTC",
         "InstanceCreationDate", "InstanceCreationTime", "ContentDate", "ContentTime",
         "ContentQualification", "StructureSetDate", "StructureSetTime", "ApprovalStatus",
-        "CompletionFlag", "VerificationFlag", "EncapsulatedDocument", "MIMETypeOfEncapsulatedDocument",
+        "CompletionFlag", "VerificationFlag", "EncapsulatedDocument",
+        "MIMETypeOfEncapsulatedDocument",
     }
 )  # fmt: skip
 """What a pipeline may not set: identity, form, standing and time of an object are its writer's."""
@@ -289,7 +290,8 @@ def finish(
     if "ContentQualification" in made:
         made.ContentQualification = "RESEARCH" if making.investigational else "PRODUCT"
     for keyword in ("ContentDescription", "StructureSetDescription"):
-        if making.investigational and INVESTIGATIONAL.strip(" ()") not in made.get(keyword, "x"):
+        told = str(made.get(keyword) or "investigational").lower()
+        if making.investigational and "investigational" not in told:
             made[keyword].value = making.describe(made[keyword].value)
     return DerivedObject(made, kind, segments, tuple(dict.fromkeys(sources)))
 

@@ -91,9 +91,15 @@ class Series:
 
 @dataclass(frozen=True, eq=False)
 class Exam:
-    """The instances that a job is given."""
+    """The instances that a job is given, or those of them that a step has chosen."""
 
     instances: tuple[Instance, ...]
+
+    def __len__(self) -> int:
+        return len(self.instances)
+
+    def __iter__(self) -> Iterator[Instance]:
+        return iter(self.instances)
 
     def series(self) -> list[Series]:
         """Group by SeriesInstanceUID, in order of first appearance."""

@@ -17,6 +17,7 @@ import queue
 import resource
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
@@ -26,16 +27,20 @@ from typing import Any, TextIO
 
 from overread import registry
 from overread.dicom.study import Exam, Instance, Origin, Series
+from overread.engine.doors import Relays, through
 from overread.engine.folders import EXAM
 from overread.engine.weights import verify
 from overread.errors import Refused, StepFailed
 from overread.operators import files
 from overread.operators.run import run
 from overread.pipelines.model import ModelCard
-from overread.pipelines.ports import Context, Model, signature
+from overread.pipelines.ports import Context, Model, Progress, signature
 
 _FILE_BYTES = 32 << 30
 """No file that a step writes may be larger; a CT of 2,000 slices as float64 has 4 GB."""
+
+
+_TOLD_SECONDS = 0.25
 
 
 class Memory:
@@ -52,7 +57,9 @@ class Memory:
         return self._made
 
 
-def step(request: dict[str, Any], memory: Memory) -> dict[str, Any]:
+def step(
+    request: dict[str, Any], memory: Memory, progress: Progress | None = None
+) -> dict[str, Any]:
     """Run one step.
 
     Parameters
@@ -60,7 +67,11 @@ def step(request: dict[str, Any], memory: Memory) -> dict[str, Any]:
     request : dict
         ``job``, ``step``; ``operator`` and ``source`` (a file of the site's own, or none);
         ``inputs``: port to the step it takes; ``folders``: such a step to its folder; ``settings``;
-        ``context``; ``models``: ``name@version`` to card and file; ``out``: the folder to write.
+        ``context``; ``models``: ``name@version`` to card, ``files`` (its own, then its folds') and
+        the address of the ``server`` that runs it, or none; ``servers``: those that this step
+        talks to, and where they are; ``out``: the folder to write.
+    progress : Progress, optional
+        Told how far the operator has come.
 
     Returns
     -------
@@ -84,7 +95,8 @@ def step(request: dict[str, Any], memory: Memory) -> dict[str, Any]:
         for reference, facts in request["models"].items()
         if reference in wanted
     }
-    output, account = run(function, ports, inputs, settings, _context(request["context"]), models)
+    context = _context(request["context"])
+    output, account = run(function, ports, inputs, settings, context, models, progress)
     out = Path(request["out"])
     files.save(output, out)
     made[request["step"]] = output
@@ -134,9 +146,11 @@ def find(name: str, source: str | None) -> Callable[..., Any]:
 
 def _model(facts: dict[str, Any]) -> Model:
     card = ModelCard.model_validate(facts["card"])
-    file = Path(facts["file"])
-    verify(file, card.sha256)
-    return Model(card, file)
+    first, *folds = map(Path, facts["files"])
+    verify(first, card.sha256)
+    for file, fold in zip(folds, card.folds, strict=True):
+        verify(file, fold.sha256)
+    return Model(card, first, tuple(folds), facts["server"])
 
 
 def _context(facts: dict[str, Any]) -> Context:
@@ -149,15 +163,16 @@ def _context(facts: dict[str, Any]) -> Context:
     )
 
 
-def answer(line: str, memory: Memory) -> dict[str, Any]:
+def answer(
+    request: dict[str, Any], memory: Memory, progress: Progress | None = None
+) -> dict[str, Any]:
     """Run one request, whatever becomes of it, and say what did."""
-    request = json.loads(line)
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     outside = os.dup(2)
     os.dup2(log, 1)
     os.dup2(log, 2)
     try:
-        return step(request, memory)
+        return step(request, memory, progress)
     except Refused as error:
         return {"refused": str(error)}
     except StepFailed as error:
@@ -189,6 +204,19 @@ def _say(channel: TextIO, message: dict[str, Any]) -> None:
     channel.flush()
 
 
+class _Telling:
+    """Tells the worker how far a step has come, a few times a second at most."""
+
+    def __init__(self, channel: TextIO) -> None:
+        self._channel = channel
+        self._told = 0.0
+
+    def __call__(self, done: int, of: int, what: str) -> None:
+        if time.monotonic() - self._told > _TOLD_SECONDS:
+            self._told = time.monotonic()
+            _say(self._channel, {"progress": [done, of, what]})
+
+
 def main() -> None:
     """Serve requests until the worker closes our stdin."""
     limit = int(sys.argv[1])
@@ -204,10 +232,11 @@ def main() -> None:
 
     lines: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_listen, args=(lines,), daemon=True).start()
-    memory = Memory()
+    memory, relays = Memory(), Relays(Path())
     _say(channel, {"ready": True})
     while True:
-        _say(channel, answer(lines.get(), memory))
+        request = through(json.loads(lines.get()), relays)
+        _say(channel, answer(request, memory, _Telling(channel)))
 
 
 if __name__ == "__main__":

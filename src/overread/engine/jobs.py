@@ -32,6 +32,7 @@ from overread.errors import Refused, StepFailed
 from overread.pipelines.check import order
 from overread.pipelines.definition import Pipeline
 from overread.pipelines.job import JobState, StepState
+from overread.pipelines.ports import Progress
 from overread.site import SiteFolder
 from overread.store.archive import Archive
 from overread.store.database import Database
@@ -214,7 +215,8 @@ class Jobs:
                 .order_by(Instance.study_uid, Instance.series_uid, Instance.id)
             ).all()
         for model in job.models:
-            verify(weights(self.site, model), model["digest"])
+            for file, digest in weights(self.site, model):
+                verify(file, digest)
         self.folders.fetch(job_id).lay_out(
             (self.archive.path(instance.key), origin_of(arrival, association))
             for instance, arrival, association in rows
@@ -232,7 +234,12 @@ class Jobs:
         if request is None:
             return
         try:
-            answer = child.run(request, request["timeout"], self._watch(job_id, attempt))
+            answer = child.run(
+                request,
+                request["timeout"],
+                self._watch(job_id, attempt),
+                self._progress(job_id, attempt, name),
+            )
             outputs = {
                 "type": answer["type"],
                 "files": digests(self.folders.of(job_id).unfinished(name)),
@@ -272,6 +279,29 @@ class Jobs:
 
         return watch
 
+    def _progress(self, job_id: str, attempt: int, name: str) -> Progress:
+        """Return what keeps a step's progress with it, not more often than anyone would look."""
+        kept = time.monotonic()
+
+        def progress(done: int, of: int, what: str) -> None:
+            nonlocal kept
+            if time.monotonic() - kept < _WATCH_SECONDS:
+                return
+            kept = time.monotonic()
+            with self.database.write() as session:
+                session.execute(
+                    update(StepRun)
+                    .where(
+                        StepRun.job_id == job_id,
+                        StepRun.attempt == attempt,
+                        StepRun.name == name,
+                        StepRun.worker == self.boot,
+                    )
+                    .values(progress={"done": done, "of": of, "what": what})
+                )
+
+        return progress
+
     def _begin(self, job_id: str, attempt: int, name: str) -> dict[str, Any] | None:
         """Record that a step begins; return the request for the child, none if it is done."""
         folder = self.folders.of(job_id)
@@ -282,7 +312,7 @@ class Jobs:
                 return None
             run.state, run.runs, run.worker = StepState.RUNNING, run.runs + 1, self.boot
             run.started_at, run.ended_at, run.error, run.log = datetime.now(UTC), None, "", ""
-            run.inputs = _inputs(session, job, name)
+            run.inputs, run.progress = _inputs(session, job, name), {}
             request = step_request(self.site, job, name, folder)
         folder.fresh(name)
         return request

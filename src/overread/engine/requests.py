@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from overread.engine.folders import EXAM, JobFolder
 from overread.engine.keeping import models_of, upstream
@@ -44,9 +45,16 @@ def step_request(site: SiteFolder, job: Job, name: str, folder: JobFolder) -> di
         "models": {
             f"{model['name']}@{model['version']}": {
                 "card": model["card"],
-                "file": str(weights(site, model)),
+                "files": [str(file) for file, _ in weights(site, model)],
+                "server": server_of(site, model),
             }
             for model in job.models
+        },
+        "servers": {
+            model["card"]["server"]["name"]: address(server_of(site, model))
+            for model in job.models
+            if model["card"].get("server")
+            and f"{model['name']}@{model['version']}" in step.with_.values()
         },
         "context": {
             "job": job.id,
@@ -56,6 +64,7 @@ def step_request(site: SiteFolder, job: Job, name: str, folder: JobFolder) -> di
             "pipeline_version": job.pipeline_version,
             "timezone": site.settings.site.timezone,
             "stage": job.stage,
+            "device": site.settings.engine.device,
             "models": [
                 model["card"] for model in models_of(steps, upstream(steps, name), job.models)
             ],
@@ -65,8 +74,8 @@ def step_request(site: SiteFolder, job: Job, name: str, folder: JobFolder) -> di
     }
 
 
-def weights(site: SiteFolder, model: dict[str, Any]) -> Path:
-    """Return the file of a model that a job is pinned to.
+def weights(site: SiteFolder, model: dict[str, Any]) -> list[tuple[Path, str]]:
+    """Return the files of a model that a job is pinned to, each with its digest; one but for folds.
 
     Raises
     ------
@@ -76,4 +85,37 @@ def weights(site: SiteFolder, model: dict[str, Any]) -> Path:
     reference = f"{model['name']}@{model['version']}"
     if reference not in site.models:
         raise StepFailed(f"the site has no model {reference} any more, which this job is pinned to")
-    return site.models[reference].file
+    there = site.models[reference]
+    digests = [model["digest"], *(fold["sha256"] for fold in model["card"].get("folds", ()))]
+    files = (there.file, *there.folds)
+    if len(files) != len(digests):
+        raise StepFailed(
+            f"model {reference} has {len(files)} files now, and this job is pinned to "
+            f"{len(digests)}; put back what model.yaml described, or give the new one a new version"
+        )
+    return list(zip(files, digests, strict=True))
+
+
+def address(url: str) -> tuple[str, int]:
+    """Return host and port of a server's address."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or 0
+
+
+def server_of(site: SiteFolder, model: dict[str, Any]) -> str:
+    """Return the address of the server that a model runs on; empty where it runs here.
+
+    Raises
+    ------
+    StepFailed
+        The site does not name that server any more.
+    """
+    server = model["card"].get("server")
+    if not server:
+        return ""
+    if server["name"] not in site.settings.model_servers:
+        raise StepFailed(
+            f"model {model['name']}@{model['version']} runs on the server {server['name']}, which "
+            "the site does not name any more; expected it below model_servers in overread.yaml"
+        )
+    return site.settings.model_servers[server["name"]].url

@@ -30,7 +30,9 @@ from typing import IO, Any, Literal
 
 import structlog
 
+from overread.engine import doors
 from overread.errors import Refused, StepFailed
+from overread.pipelines.ports import Progress
 
 _log = structlog.get_logger(__name__)
 
@@ -38,6 +40,8 @@ _START_SECONDS = 120.0
 _WATCH_SECONDS = 0.1
 _ANSWER_BYTES = 64 << 20
 _TMPFS_BYTES = 1 << 30
+_WORD = 40
+"""Characters of what is counted."""
 _PASSED_ON = (
     "PATH",
     "PYTHONPATH",
@@ -190,19 +194,26 @@ class Child:
         )
 
     def run(
-        self, request: dict[str, Any], timeout: float, watch: Callable[[], None]
+        self,
+        request: dict[str, Any],
+        timeout: float,
+        watch: Callable[[], None],
+        progress: Progress | None = None,
     ) -> dict[str, Any]:
         """Run one step.
 
         Parameters
         ----------
         request : dict
-            See `overread.engine.child`.
+            See `overread.engine.child`. While the step runs, its ``servers`` can be reached, each
+            by a door of its own (`overread.engine.doors`).
         timeout : float
             Seconds; then the process is killed.
         watch : callable
             Called several times a second while the step runs. What it raises ends the step: the
             process is killed and the error goes on.
+        progress : Progress, optional
+            Told how far the step has come.
 
         Returns
         -------
@@ -221,12 +232,13 @@ class Child:
             self._answer(_START_SECONDS, watch)
             self._ready = True
         _, stdin, _ = self._pipes()
-        try:
-            stdin.write(json.dumps(request).encode() + b"\n")
-            stdin.flush()
-        except BrokenPipeError:
-            raise StepFailed(self._obituary()) from None
-        answer = self._answer(timeout, watch)
+        with doors.opened(self.box.work, request.get("servers", {})):
+            try:
+                stdin.write(json.dumps(request).encode() + b"\n")
+                stdin.flush()
+            except BrokenPipeError:
+                raise StepFailed(self._obituary()) from None
+            answer = self._answer(timeout, watch, progress)
         if "refused" in answer:
             raise Refused(answer["refused"])
         if "memory" in answer:
@@ -260,14 +272,16 @@ class Child:
             raise StepFailed("its process is gone")
         return process, process.stdin, process.stdout
 
-    def _answer(self, timeout: float, watch: Callable[[], None]) -> dict[str, Any]:
-        """Wait for one line of the child."""
+    def _answer(
+        self, timeout: float, watch: Callable[[], None], progress: Progress | None = None
+    ) -> dict[str, Any]:
+        """Wait for what the child says of the step; on the way, how far it has come."""
         _, _, stdout = self._pipes()
         ends = time.monotonic() + timeout
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(stdout, selectors.EVENT_READ)
-                while b"\n" not in self._pending:
+                while (answer := self._said(progress)) is None:
                     left = ends - time.monotonic()
                     if left <= 0:
                         raise StepFailed(f"it ran longer than its {timeout:g} s and was stopped")
@@ -280,11 +294,22 @@ class Child:
                     self._pending += data
                     if len(self._pending) > _ANSWER_BYTES:
                         raise StepFailed("its answer has no end")
-            line, self._pending = self._pending.split(b"\n", 1)
-            return _answer_of(line)
+            return answer
         except BaseException:  # raised again
             self.stop()
             raise
+
+    def _said(self, progress: Progress | None) -> dict[str, Any] | None:
+        """Take the next answer off what the child has written; pass on the progress before it."""
+        while b"\n" in self._pending:
+            line, self._pending = self._pending.split(b"\n", 1)
+            answer = _answer_of(line)
+            match answer.get("progress"):
+                case None:
+                    return answer
+                case [int(done), int(of), str(what)] if progress and 0 <= done <= of:
+                    progress(done, of, what[:_WORD])
+        return None
 
     def _obituary(self) -> str:
         """Say what the process died of."""

@@ -1,25 +1,24 @@
-"""Turn a volume into a mask: with a model, or with a threshold."""
+"""Turn a volume into a mask with a model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import product
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from itertools import combinations, product
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from overread import runtimes
-from overread.dicom.codes import TISSUE, Segment
 from overread.dicom.geometry import turn_to_axial
-from overread.dicom.volume import Mask, Volume
+from overread.dicom.volume import Mask, Probability, Volume
 from overread.errors import Refused, StepFailed
-from overread.operators.preprocess import otsu
 from overread.pipelines.envelope import Facts, axial_spacing, outside, refusal
 from overread.pipelines.model import Envelope, ModelCard
-from overread.pipelines.ports import Account, Context, Model
-from overread.runtimes import Session
+from overread.pipelines.ports import Account, Context, Model, Progress
+from overread.runtimes import Precision, Session, VolumeSession
 
 Floats = NDArray[np.float32]
 
@@ -38,19 +37,33 @@ RESAMPLED = 0.02
 """Relative tolerance on the spacing that a model expects after resampling."""
 
 
+Axis = Literal["slices", "rows", "columns"]
+
+
 def infer(
     volume: Volume,
     context: Context,
     account: Account,
+    progress: Progress,
     *,
     model: Model,
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25,
+    flips: bool | tuple[Axis, ...] = False,
+    batch: Annotated[int, Field(ge=1)] = 1,
+    precision: Precision = "auto",
 ) -> Mask:
-    """Run a segmentation model over a volume.
+    """Run a segmentation model over a volume, and label each voxel.
 
-    The volume is turned (never interpolated) to the model's orientation, checked against the
-    model's envelope, and padded with zeros; windows run over it, are weighted by a Gaussian and
-    averaged. A voxel takes the most probable label, if that reaches the model's threshold.
+    The volume is turned (never interpolated) to the model's orientation, refused where it is not
+    what the model was made for, and padded with zeros. Windows run over it; what they say is
+    weighted by a Gaussian and averaged. A voxel takes the most probable label, if that reaches the
+    threshold on the model's card. Of an ensemble (``folds`` on the card) every member runs, and
+    the mean counts.
+
+    A MONAI bundle brings transforms and windows of its own: these are run instead, and the result
+    is brought back to the volume's grid.
+
+    It does not resample, normalise or clean up: those are steps of their own.
 
     Parameters
     ----------
@@ -60,6 +73,16 @@ def infer(
         ``name@version``.
     overlap : float
         Part of a window that its neighbour covers as well.
+    flips : bool or list of axes
+        Whether each window is also run mirrored along slices, rows and columns, in every
+        combination, and the mean taken: 2, 4 or 8 times the work. Not for a model that tells left
+        from right along columns.
+    batch : int
+        Windows that are run at once, where the model leaves its batch axis open: faster on a GPU,
+        and takes so much more memory.
+    precision : {"auto", "full", "half"}
+        ``half`` lets a model of PyTorch compute in float16 on a GPU, in bfloat16 on a CPU; ``auto``
+        does so on a GPU only. Other runtimes take the model as it is.
 
     Returns
     -------
@@ -71,30 +94,123 @@ def infer(
     Refused
         The images are not what the model was made for: modality or spacing.
     ValueError
-        The pipeline does not bring the volume to the spacing that the model's card asks for.
+        The pipeline does not bring the volume to the spacing that the model's card asks for, or
+        gives settings for windows to a model that has its own.
     StepFailed
         The model cannot run here, or gives another shape than its contract says.
     """
+    how = How(overlap, _axes(flips), batch, precision)
+    found = _probabilities(volume, context, account, progress, model, how)
+    labels = model.card.output.labels
+    values = np.array([label.value for label in labels])
+    kind = np.uint8 if values.max() < 256 else np.uint16
+    best = values[found.argmax(axis=0)]
+    mask = np.where(found.max(axis=0) >= model.card.output.threshold, best, 0).astype(kind)
+    return Mask(
+        mask,
+        volume.affine,
+        tuple(label.segment() for label in labels),
+        volume.frame_of_reference,
+        model.card.reference,
+        volume.source,
+    )
+
+
+def infer_probability(
+    volume: Volume,
+    context: Context,
+    account: Account,
+    progress: Progress,
+    *,
+    model: Model,
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25,
+    flips: bool | tuple[Axis, ...] = False,
+    batch: Annotated[int, Field(ge=1)] = 1,
+    precision: Precision = "auto",
+) -> Probability:
+    """Run a segmentation model over a volume, and keep how probable each label is in each voxel.
+
+    As `infer`, but without the decision: for a fractional segmentation, for a threshold that the
+    pipeline sets itself, for labels that may overlap.
+
+    Parameters
+    ----------
+    volume : Volume
+        Normalised and, where the model's card asks for it, resampled in plane.
+    model, overlap, flips, batch, precision
+        As in `infer`.
+
+    Returns
+    -------
+    Probability
+        On the volume's grid; one channel for each label of the card, with the card's threshold.
+
+    Raises
+    ------
+    Refused, ValueError, StepFailed
+        As in `infer`.
+    """
+    how = How(overlap, _axes(flips), batch, precision)
+    return Probability(
+        _probabilities(volume, context, account, progress, model, how),
+        volume.affine,
+        tuple(label.segment() for label in model.card.output.labels),
+        volume.frame_of_reference,
+        model.card.reference,
+        volume.source,
+        model.card.output.threshold,
+    )
+
+
+@dataclass(frozen=True)
+class How:
+    """How a model is run over a volume; see `infer`."""
+
+    overlap: float = 0.25
+    flips: tuple[int, ...] = ()
+    batch: int = 1
+    precision: Precision = "auto"
+
+
+def _axes(flips: bool | tuple[Axis, ...]) -> tuple[int, ...]:
+    names = get_args(Axis)
+    return tuple(
+        index for index, name in enumerate(names) if flips is True or name in (flips or ())
+    )
+
+
+def _probabilities(  # noqa: PLR0917 - what the two operators pass on
+    volume: Volume,
+    context: Context,
+    account: Account,
+    progress: Progress,
+    model: Model,
+    how: How,
+) -> Floats:
+    """Return the probability of each label, shape (labels, slices, rows, columns)."""
     card = model.card
     turn = turn_to_axial(volume.affine)
     _check(volume, turn.order, card)
-    session = runtimes.session(model, context.device)
-    probability = slide(
-        session, np.ascontiguousarray(turn.turn(volume.array), np.float32), card, overlap
-    )
-    values = np.array([label.value for label in card.output.labels])
-    kind = np.uint8 if values.max() < 256 else np.uint16
-    best = values[probability.argmax(axis=0)]
-    labels = np.where(probability.max(axis=0) >= card.output.threshold, best, 0).astype(kind)
+    session = runtimes.session(model, context.device, how.precision)
     account.notes.append(f"model {card.reference}, SHA-256 {card.sha256}")
-    return Mask(
-        np.ascontiguousarray(turn.back(labels)),
-        volume.affine,
-        tuple(label.segment() for label in card.output.labels),
-        volume.frame_of_reference,
-        card.reference,
-        volume.source,
-    )
+    account.notes += [f"and its fold, SHA-256 {fold.sha256}" for fold in card.folds]
+    if isinstance(session, VolumeSession):
+        if how.flips or how.batch > 1:
+            raise ValueError(
+                f"model {card.reference} has windows of its own; flips and batch are set within it"
+            )
+        progress(0, 1, "volumes")
+        found = session.segment(np.ascontiguousarray(volume.array, np.float32), volume.affine)
+        expected = (len(card.output.labels), *volume.array.shape)
+        if found.shape != expected:
+            raise StepFailed(
+                f"model {card.reference} gave an array of shape {found.shape}; {expected} was "
+                "expected"
+            )
+        return found
+    array = np.ascontiguousarray(turn.turn(volume.array), np.float32)
+    found = slide(session, array, card, how, progress)
+    return np.stack([turn.back(label) for label in found])
 
 
 def _check(volume: Volume, order: tuple[int, int, int], card: ModelCard) -> None:
@@ -118,7 +234,7 @@ def _check_resampled(volume: Volume, order: tuple[int, int, int], wanted: Envelo
             )
 
 
-def slide(session: Session, array: Floats, card: ModelCard, overlap: float) -> Floats:
+def slide(session: Session, array: Floats, card: ModelCard, how: How, progress: Progress) -> Floats:
     """Run a model in windows over an array and average what it says.
 
     Parameters
@@ -129,8 +245,10 @@ def slide(session: Session, array: Floats, card: ModelCard, overlap: float) -> F
         In the model's orientation.
     card : ModelCard
         For the window, the multiple and the number of labels.
-    overlap : float
-        Part of a window that its neighbour covers as well.
+    how : How
+        Overlap, flips and batch.
+    progress : Progress
+        Told of each window.
 
     Returns
     -------
@@ -148,25 +266,43 @@ def slide(session: Session, array: Floats, card: ModelCard, overlap: float) -> F
         for size, side in zip(array.shape, window, strict=True)
     ]
     padded = np.pad(array, padding)
-    labels = len(card.output.labels)
-    total = np.zeros((labels, *padded.shape), dtype=np.float32)
+    total = np.zeros((len(card.output.labels), *padded.shape), dtype=np.float32)
     weights = np.zeros(padded.shape, dtype=np.float32)
     weight = gaussian(window, padded.shape)
-    for place in windows(padded.shape, window, overlap):
-        window_of = np.ascontiguousarray(padded[place])[None, None]
-        found = session.run({card.input.name: window_of})[card.output.name]
-        if found.shape != (1, labels, *window):
-            raise StepFailed(
-                f"model {card.reference} gave an array of shape {found.shape}; "
-                f"{(1, labels, *window)} was expected"
-            )
-        total[(slice(None), *place)] += found[0] * weight
-        weights[place] += weight
+    places = list(windows(padded.shape, window, how.overlap))
+    for start in range(0, len(places), how.batch):
+        progress(start, len(places), "windows")
+        some = places[start : start + how.batch]
+        found = _run(session, np.stack([padded[place] for place in some])[:, None], card, how.flips)
+        for place, one in zip(some, found, strict=True):
+            total[(slice(None), *place)] += one * weight
+            weights[place] += weight
+    progress(len(places), len(places), "windows")
     total /= weights
     inside = tuple(
         slice(before, before + size) for (before, _), size in zip(padding, array.shape, strict=True)
     )
     return total[(slice(None), *inside)]
+
+
+def _run(session: Session, some: Floats, card: ModelCard, flips: tuple[int, ...]) -> Floats:
+    """Run the model on windows, shape (batch, 1, *window), once for each way to mirror them."""
+    count, _, *window = some.shape
+    expected = (count, len(card.output.labels), *window)
+    total = np.zeros(expected, dtype=np.float32)
+    ways = [way for size in range(len(flips) + 1) for way in combinations(flips, size)]
+    for way in ways:
+        axes = tuple(axis + 2 for axis in way)
+        seen = np.ascontiguousarray(np.flip(some, axes))
+        found = session.run({card.input.name: seen})[card.output.name]
+        if found.shape != expected:
+            raise StepFailed(
+                f"model {card.reference} gave an array of shape {found.shape}; {expected} was "
+                "expected"
+            )
+        total += np.flip(found, axes)
+    total /= len(ways)
+    return total
 
 
 def window_size(shape: tuple[int, ...], envelope: Envelope) -> tuple[int, int, int]:
@@ -201,30 +337,3 @@ def gaussian(window: tuple[int, ...], shape: tuple[int, ...]) -> Floats:
             along = np.maximum(np.exp(-(offset**2) / 2), 1e-3).astype(np.float32)
             weight *= along.reshape([-1 if other == axis else 1 for other in range(3)])
     return weight
-
-
-BRIGHT = Segment(1, "Bright", TISSUE, TISSUE)
-
-
-def threshold(
-    volume: Volume,
-    account: Account,
-    *,
-    above: float | Literal["otsu"],
-    segment: Segment = BRIGHT,
-) -> Mask:
-    """Segment what is brighter than a threshold. Needs no model: for phantoms and tests.
-
-    Parameters
-    ----------
-    above : float or "otsu"
-        Threshold in the volume's unit, or Otsu's.
-    segment : Segment
-        What is segmented.
-    """
-    value = otsu(volume.array) if above == "otsu" else above
-    found = np.zeros(volume.array.shape, dtype=np.uint8 if segment.number < 256 else np.uint16)
-    if value is not None:
-        found[volume.array > value] = segment.number
-        account.notes.append(f"threshold {value:g} {volume.unit}")
-    return Mask(found, volume.affine, (segment,), volume.frame_of_reference, source=volume.source)

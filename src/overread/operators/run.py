@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from overread.errors import StepFailed
 from overread.pipelines.check import type_name
-from overread.pipelines.ports import Account, Context, Model, Progress, Signature
+from overread.pipelines.ports import Account, Context, Model, Outside, Progress, Signature
 
 
 def run(  # noqa: PLR0917 - what a step is made of, in the order it is read
@@ -21,6 +21,7 @@ def run(  # noqa: PLR0917 - what a step is made of, in the order it is read
     context: Context,
     models: Mapping[str, Model],
     progress: Progress | None = None,
+    outside: Outside | None = None,
 ) -> tuple[object, Account]:
     """Run an operator.
 
@@ -40,6 +41,8 @@ def run(  # noqa: PLR0917 - what a step is made of, in the order it is read
         ``name@version`` to model, verified.
     progress : Progress, optional
         Told how far it has come.
+    outside : Outside, optional
+        Runs a program outside of the sandbox, for the operators that ask for it.
 
     Returns
     -------
@@ -63,11 +66,16 @@ def run(  # noqa: PLR0917 - what a step is made of, in the order it is read
         arguments[signature.account] = account
     if signature.progress:
         arguments[signature.progress] = progress or _untold
+    if signature.outside:
+        if outside is None:
+            raise StepFailed(f"{signature.name} cannot run here: nothing runs programs for it")
+        arguments[signature.outside] = outside
     output = function(**arguments)
-    if isinstance(signature.output, type | UnionType) and not isinstance(output, signature.output):
+    made = signature.makes(settings)
+    if isinstance(made, type | UnionType) and not isinstance(output, made):
         raise StepFailed(
             f"{signature.name} made a {type(output).__name__}, but says that it makes a "
-            f"{type_name(signature.output)}"
+            f"{type_name(made)}"
         )
     return output, account
 
@@ -77,7 +85,7 @@ def _untold(_done: int, _of: int, _what: str) -> None:
 
 
 def _ports(signature: Signature, inputs: Mapping[str, object]) -> dict[str, object]:
-    for port in sorted(set(inputs) - set(signature.inputs)):
+    for port in sorted(port for port in inputs if signature.takes(port) is None):
         raise StepFailed(f"{signature.name} has no input {port}; it has {sorted(signature.inputs)}")
     for port, kind in signature.inputs.items():
         if port not in inputs:

@@ -157,17 +157,22 @@ def _check_inputs(
 ) -> Iterator[Problem]:
     for port, source in step.in_.items():
         here = (*path, "in", port)
-        if port not in signature.inputs:
+        wanted = signature.takes(port)
+        if wanted is None:
             what = f"operator {step.use} has no input {port!r}"
-            yield Problem(here, what, near(port, signature.inputs, "input"))
+            if signature.further is None:
+                yield Problem(here, what, near(port, signature.inputs, "input"))
+            else:
+                yield Problem(here, what, "a plain word that is none of its settings")
         elif source not in pipeline.steps:
             what = f"there is no step {source!r}"
             yield Problem(here, what, near(source, pipeline.steps, "step"))
         else:
-            made = operators.get(pipeline.steps[source].use)
-            wanted = signature.inputs[port]
-            if made is not None and not fits(made.output, wanted):
-                what = f"step {source} makes {type_name(made.output)}"
+            giver = pipeline.steps[source]
+            made = operators.get(giver.use)
+            kind = made.makes(giver.with_) if made is not None else wanted
+            if not fits(kind, wanted):
+                what = f"step {source} makes {type_name(kind)}"
                 yield Problem(here, what, f"a step that makes {type_name(wanted)}")
 
 
@@ -287,7 +292,8 @@ def _check_results(
         signature = operators.get(pipeline.steps[name].use)
         if signature is None or result_types is None:
             continue
-        if not any(fits(signature.output, kind) for kind in result_types):
-            what = f"step {name} makes {type_name(signature.output)}, which is no result"
+        made = signature.makes(pipeline.steps[name].with_)
+        if not any(fits(made, kind) for kind in result_types):
+            what = f"step {name} makes {type_name(made)}, which is no result"
             kinds = " or ".join(sorted(kind.__name__ for kind in result_types))
             yield Problem(here, what, f"a step that makes {kinds}")

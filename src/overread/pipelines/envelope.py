@@ -58,8 +58,11 @@ class Facts:
         Modality.
     words : Words, optional
         What headers say.
+    view : str, optional
+        ViewPosition of a projection.
     spacing_mm : tuple of float, optional
-        As acquired: between slices, rows and columns of the axial plane that is nearest.
+        As acquired: between slices, rows and columns of the axial plane that is nearest; of a
+        projection, between its rows and columns.
     plane : str, optional
         ``axial``, ``coronal``, ``sagittal`` or ``oblique``: the plane of acquisition.
     slices : int, optional
@@ -72,7 +75,8 @@ class Facts:
 
     modality: str | None = None
     words: Words | None = None
-    spacing_mm: tuple[float, float, float] | None = None
+    view: str | None = None
+    spacing_mm: tuple[float | None, float, float] | None = None
     plane: str | None = None
     slices: int | None = None
     field_of_view_mm: tuple[float, float, float] | None = None
@@ -125,6 +129,8 @@ def outside(wanted: Envelope, facts: Facts) -> list[Outside]:
         )
     if facts.words is not None:
         found += _words(wanted, facts.words)
+    if wanted.views and facts.view and facts.view.upper() not in map(str.upper, wanted.views):
+        found.append(Outside(f"the view is {facts.view}", " or ".join(wanted.views)))
     found += _geometry(wanted, facts)
     if facts.statistics is not None:
         for name, limits in wanted.statistics.items():
@@ -194,8 +200,9 @@ def _geometry(wanted: Envelope, facts: Facts) -> Iterator[Outside]:
         ranges = (wanted.spacing_mm.between_slices, plane, plane)
         names = ("between slices", "between rows", "between columns")
         for value, limits, name in zip(facts.spacing_mm, ranges, names, strict=True):
-            if not within(value, limits):
-                found = f"the images have {value:.2f} mm {name} (of the axial plane)"
+            if value is not None and not within(value, limits):
+                of_the = "" if facts.spacing_mm[0] is None else " (of the axial plane)"
+                found = f"the images have {value:.2f} mm {name}{of_the}"
                 yield Outside(found, f"{_from_to(limits)} mm")
     if wanted.planes and facts.plane is not None and facts.plane not in wanted.planes:
         yield Outside(f"the images are {facts.plane}", " or ".join(wanted.planes))

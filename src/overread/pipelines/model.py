@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from overread.dicom.codes import Code, Segment
+from overread.dicom.plane import Plane
 from overread.settings import Frozen
 
 SHA256 = r"^[0-9a-f]{64}$"
@@ -39,8 +40,6 @@ Pattern = Annotated[str, AfterValidator(_pattern)]
 
 Several = Annotated[tuple[str, ...], BeforeValidator(_several)]
 """One text or a list of them."""
-
-Plane = Literal["axial", "coronal", "sagittal", "oblique"]
 
 
 class Label(Frozen):
@@ -109,6 +108,8 @@ class Envelope(Frozen):
         Regular expression that none of them may match.
     contrast : str
         ``post``: headers say that a contrast agent was given; ``pre``: they do not.
+    views : tuple of str
+        ViewPosition of projections: one of these, where the image has one.
     planes : tuple of str
         Planes of acquisition: ``axial``, ``coronal``, ``sagittal``, ``oblique``.
     spacing_mm : Spacing, optional
@@ -144,6 +145,7 @@ class Envelope(Frozen):
     words: Pattern = ""
     without_words: Pattern = ""
     contrast: Literal["", "pre", "post"] = ""
+    views: Several = ()
     planes: tuple[Plane, ...] = ()
     spacing_mm: Spacing | None = None
     slices: tuple[int, int] | None = None

@@ -6,7 +6,11 @@
 - a parameter annotated `Account` takes what the operator says of each of its inputs;
 - a parameter annotated `Progress` is told how far long work has come;
 - a parameter annotated `Model` takes ``name@version`` and is filled with the model, verified;
-- the return annotation is the type of what the step makes.
+- a parameter annotated `Outside` runs the step's program where the step itself cannot: only for
+  operators that come with Overread;
+- ``**name: T`` takes any further input ports, each of type ``T`` (of every type where it is Any);
+- the return annotation is the type of what the step makes; ``Annotated[A | B, Chosen(…)]`` where
+  a setting says which of them.
 
 An input port of a type that the job itself provides (the exam) is bound without being named.
 """
@@ -18,7 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, get_type_hints
+from typing import Annotated, Any, Protocol, get_args, get_origin, get_type_hints
 
 from overread.pipelines.model import ModelCard
 
@@ -120,6 +124,53 @@ class Account:
     notes: list[str] = field(default_factory=list)
 
 
+class Outside(Protocol):
+    """Runs a step's program outside of the step's own sandbox: a container, or a local program.
+
+    What is run is what the pipeline says, and not up to the caller: it lays out ``folder/in`` and
+    ``folder/params.json``, calls this, and finds what the program made in ``folder/out``.
+
+    Attributes
+    ----------
+    folder : Path
+        Of this step alone; empty at first.
+    """
+
+    folder: Path
+
+    def __call__(self) -> list[str]:
+        """Run the program to its end.
+
+        Returns
+        -------
+        list of str
+            What a person should know of the run.
+
+        Raises
+        ------
+        StepFailed
+            It cannot run here, ended with another exit code than 0, ran too long, took too much,
+            or left something that is no plain file.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Stands beside a return annotation: a setting chooses which of its types a step makes.
+
+    Attributes
+    ----------
+    setting : str
+        The setting.
+    types : mapping of str to type
+        Its values, and what is made then.
+    """
+
+    setting: str
+    types: Mapping[str, Any]
+
+
 @dataclass(frozen=True)
 class Signature:
     """The ports of one operator.
@@ -137,11 +188,15 @@ class Signature:
     required : frozenset of str
         Settings without a default.
     output : type
-        What the operator makes.
-    context, account, progress : str or None
-        The parameters that take the `Context`, the `Account` and the `Progress`.
+        What the operator makes; `makes` says it in the light of the settings.
+    context, account, progress, outside : str or None
+        The parameters that take the `Context`, the `Account`, the `Progress` and the `Outside`.
     models : frozenset of str
         Settings that take a `Model`.
+    further : type, optional
+        Type of any further input ports, however called; none where there are none.
+    chosen : Chosen, optional
+        Which setting decides what is made.
     """
 
     name: str
@@ -154,6 +209,37 @@ class Signature:
     account: str | None = None
     progress: str | None = None
     models: frozenset[str] = field(default_factory=frozenset)
+    outside: str | None = None
+    further: Any = None
+    chosen: Chosen | None = None
+
+    def makes(self, settings: Mapping[str, Any]) -> Any:
+        """Return the type of what a step makes that has these settings."""
+        if self.chosen is None:
+            return self.output
+        value = settings.get(self.chosen.setting)
+        return self.chosen.types.get(value, self.output) if isinstance(value, str) else self.output
+
+    def takes(self, port: str) -> Any:
+        """Return the type of an input port; none where there can be no such port."""
+        if port in self.reserved or not port.isidentifier():
+            return None
+        return self.inputs.get(port, self.further)
+
+    @property
+    def reserved(self) -> frozenset[str]:
+        """Names of parameters that are no input ports."""
+        filled = {self.context, self.account, self.progress, self.outside} - {None}
+        return frozenset(self.settings) | frozenset(map(str, filled))
+
+
+_FILLED = (
+    (Context, "context"),
+    (Account, "account"),
+    (Progress, "progress"),
+    (Outside, "outside"),
+)
+"""Annotations of what is neither port nor setting, and a `Signature`'s word for each."""
 
 
 def signature(name: str, function: Callable[..., Any]) -> Signature:
@@ -162,8 +248,7 @@ def signature(name: str, function: Callable[..., Any]) -> Signature:
     Raises
     ------
     TypeError
-        A parameter or the return value has no annotation, or the function takes ``*args`` or
-        ``**kwargs``.
+        A parameter or the return value has no annotation, or the function takes ``*args``.
     """
     hints = get_type_hints(function, include_extras=True)
     inputs: dict[str, Any] = {}
@@ -171,22 +256,20 @@ def signature(name: str, function: Callable[..., Any]) -> Signature:
     optional: set[str] = set()
     required: set[str] = set()
     models: set[str] = set()
-    context: str | None = None
-    account: str | None = None
-    progress: str | None = None
+    filled: dict[str, str] = {}
+    further: Any = None
     for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        if parameter.kind is parameter.VAR_POSITIONAL:
             raise TypeError(f"operator {name}: *{parameter.name} is not a port; name each one")
         if parameter.name not in hints:
             raise TypeError(f"operator {name}: parameter {parameter.name} has no annotation")
         kind = hints[parameter.name]
         has_default = parameter.default is not parameter.empty
-        if kind is Context:
-            context = parameter.name
-        elif kind is Account:
-            account = parameter.name
-        elif kind is Progress:
-            progress = parameter.name
+        filler = next((name for one, name in _FILLED if kind is one), None)
+        if filler:
+            filled[filler] = parameter.name
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            further = kind
         elif parameter.kind is parameter.KEYWORD_ONLY:
             settings[parameter.name] = kind
             if kind is Model:
@@ -199,15 +282,24 @@ def signature(name: str, function: Callable[..., Any]) -> Signature:
                 optional.add(parameter.name)
     if "return" not in hints:
         raise TypeError(f"operator {name}: no return annotation, so nothing says what it makes")
+    output, chosen = _output(hints["return"])
     return Signature(
         name=name,
         inputs=inputs,
         optional=frozenset(optional),
         settings=settings,
         required=frozenset(required),
-        output=hints["return"],
-        context=context,
-        account=account,
-        progress=progress,
+        output=output,
         models=frozenset(models),
+        further=further,
+        chosen=chosen,
+        **filled,
     )
+
+
+def _output(annotation: Any) -> tuple[Any, Chosen | None]:
+    """Part a return annotation into what is made, and the setting that decides which of it."""
+    if get_origin(annotation) is not Annotated:
+        return annotation, None
+    made, *beside = get_args(annotation)
+    return made, next((one for one in beside if isinstance(one, Chosen)), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 from collections.abc import Sequence
@@ -12,17 +11,18 @@ from numpy.typing import NDArray
 
 from overread.errors import StepFailed
 from overread.pipelines.ports import Model
-from overread.runtimes import Tensors
+from overread.runtimes import Precision, Tensors, read_weights
 
 
 def _providers(device: str, installed: Sequence[str]) -> list[Any]:
     """List the providers that a device needs; ONNX Runtime takes those left out from the CPU's."""
+    there = "CUDAExecutionProvider" in installed
     name, _, number = device.partition(":")
-    if name != "cuda":
+    if name == "cpu" or (name == "auto" and not there):
         return ["CPUExecutionProvider"]
-    if "CUDAExecutionProvider" not in installed:
+    if not there:
         raise StepFailed(
-            f"the worker runs models on {device}, but ONNX Runtime here has no provider for it "
+            f"the site's engine.device is {device}, but ONNX Runtime here has no provider for it "
             "(pip install onnxruntime-gpu); there are " + ", ".join(installed)
         )
     return [("CUDAExecutionProvider", {"device_id": int(number or 0)}), "CPUExecutionProvider"]
@@ -34,15 +34,28 @@ class OnnxSession:
     def __init__(self, session: Any, model: Model) -> None:
         self._session = session
         self._outputs = list(model.card.output.tensors)
+        self._reference = model.card.reference
 
     @property
     def provider(self) -> str:
         """Where it runs."""
         return str(self._session.get_providers()[0])
 
+    def _shapes(self) -> dict[str, Any]:
+        return {one.name: one.shape for one in self._session.get_inputs()}
+
     def run(self, inputs: Tensors) -> dict[str, NDArray[Any]]:
         """Run the model once; see `overread.runtimes.Session`."""
-        found = self._session.run(self._outputs, dict(inputs))
+        from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+        try:
+            found = self._session.run(self._outputs, dict(inputs))
+        except (state.InvalidArgument, state.Fail, state.RuntimeException) as error:
+            given = {name: array.shape for name, array in inputs.items()}
+            raise StepFailed(
+                f"model {self._reference} cannot run on {given}, as it takes {self._shapes()}: "
+                f"{error}"
+            ) from error
         return dict(zip(self._outputs, found, strict=True))
 
 
@@ -55,11 +68,12 @@ class OnnxRuntime:
             return "the package onnxruntime is not installed"
         return ""
 
-    def load(self, model: Model, device: str) -> OnnxSession:
+    def load(self, model: Model, device: str, precision: Precision = "auto") -> OnnxSession:  # noqa: ARG002
         """Load the weights from the very bytes whose digest was checked.
 
-        The number of threads is ``OMP_NUM_THREADS`` where the environment says it, else ONNX
-        Runtime's own choice (one a core).
+        The precision is the model's own: one for half precision is exported so. The number of
+        threads is ``OMP_NUM_THREADS`` where the environment says it, else ONNX Runtime's own choice
+        (one a core).
 
         Raises
         ------
@@ -69,14 +83,7 @@ class OnnxRuntime:
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-        weights = model.file.read_bytes()
-        digest = hashlib.sha256(weights).hexdigest()
-        if digest != model.card.sha256:
-            raise StepFailed(
-                f"model {model.card.reference}: {model.file.name} has SHA-256 {digest}, its card "
-                f"says {model.card.sha256}; a model that is not the one that was approved does "
-                "not run"
-            )
+        weights = read_weights(model)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
         options.log_severity_level = 3

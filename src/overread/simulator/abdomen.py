@@ -97,7 +97,9 @@ def abdomen(
     image = ndimage.gaussian_filter(body.tissue(points, truth), (0.35, 0.5, 0.5))
     image += _noise(shape, rng)
     grid = Volume(
-        np.clip(np.round(image), -1024, 2000).astype(np.int16), affine, unit=HOUNSFIELD,
+        np.clip(np.round(image), -1024, 2000).astype(np.int16),
+        affine,
+        unit=HOUNSFIELD,
         modality="CT",
     )
     counts = _counted(body, affine, truth, divided)
@@ -110,9 +112,7 @@ def abdomen(
     )
 
 
-def _counted(
-    body: _Body, affine: Vector, truth: Truth, divided: int
-) -> Vector:
+def _counted(body: _Body, affine: Vector, truth: Truth, divided: int) -> Vector:
     """Count voxels of each value, by fractions, in the box that holds the liver."""
     found = np.argwhere(truth)
     low = np.maximum(found.min(0) - 2, 0)
@@ -259,10 +259,8 @@ class _Body:
             image[shell < 1] = self.level["kidney"]
             image[shell < 0.5] = self.level["kidney"] - 50
         image[_ball(points, self.gallbladder, np.array([13.0, 18.0, 19.0])) < 1] = 12
-        for start, end, *radii in self.tubes[-2:]:  # the portal trunk, below the liver
-            image[_in_tube(points, (start, end, *radii))] = (
-                self.level["liver"] + self.level["enhancement"]
-            )
+        for tube in self.tubes[-2:]:  # the portal trunk, below the liver
+            image[_in_tube(points, tube)] = self.level["liver"] + self.level["enhancement"]
 
     def _midline(self, image: Field, points: Field) -> None:
         """Draw spine, aorta and vena cava."""
@@ -288,8 +286,8 @@ class _Body:
             off = self.bulge * np.sin(np.pi * part) + self.lean * (z - 40)
             middle.append(np.append(self.vena + self.reach * part * self.along + off * normal, z))
         root = np.append(self.vena, 48)
-        right = [root + (-6, 0, 0), (-74, 26, 26), (-98, 14, 0), (-112, 4, -34)]
-        left = [root + (6, -4, 0), (8, -14, 40), (34, -42, 30), (62, -56, 24)]
+        right = [root - np.array((6, 0, 0)), (-74, 26, 26), (-98, 14, 0), (-112, 4, -34)]
+        left = [root + np.array((6, -4, 0)), (8, -14, 40), (34, -42, 30), (62, -56, 24)]
         out = []
         for line, thick in ((middle, 5.0), (right, 5.0), (left, 4.5)):
             path = [np.asarray(point, dtype=np.float64) for point in line]
@@ -299,21 +297,26 @@ class _Body:
             out += _path(path, radii)
             if line is not middle:
                 for start, radius in zip(path[1:-1], radii[1:-1], strict=True):
-                    out += _tree(rng, start, path[-1] - path[0], 30.0, 0.7 * radius, 1)
+                    out += _tree(
+                        rng, start, path[-1] - path[0], length=30.0, radius=0.7 * radius, order=1
+                    )
         return out
 
     def _portal(self, rng: np.random.Generator) -> list[Tube]:
         """Draw the portal vein: trunk, right and left branch and theirs. The trunk comes last."""
         hilum = np.array([-26.0, 0.0, -12.0]) + rng.normal(0, 3, 3)
-        right = hilum + (-36, 10, 2) + rng.normal(0, 3, 3)
-        bend, left = hilum + (34, -20, 16), hilum + (44, -42, 30) + rng.normal(0, 3, 3)
+        right = hilum + np.array((-36, 10, 2)) + rng.normal(0, 3, 3)
+        bend = hilum + np.array((34, -20, 16))
+        left = hilum + np.array((44, -42, 30)) + rng.normal(0, 3, 3)
         out = _path([hilum, right], np.array([6.5, 5.5]))
         out += _path([hilum, bend, left], np.array([5.0, 4.2, 3.6]))
-        out += _tree(rng, right, np.array([-1.0, 0.1, 0.1]), 40.0, 4.8, 3)
-        out += _tree(rng, left, np.array([0.8, -0.3, 0.1]), 28.0, 3.8, 2)
-        out += _tree(rng, left, np.array([-0.6, -0.6, 0.1]), 22.0, 3.0, 1)
+        out += _tree(rng, right, np.array([-1.0, 0.1, 0.1]), length=40.0, radius=4.8, order=3)
+        out += _tree(rng, left, np.array([0.8, -0.3, 0.1]), length=28.0, radius=3.8, order=2)
+        out += _tree(rng, left, np.array([-0.6, -0.6, 0.1]), length=22.0, radius=3.0, order=1)
         below = np.array([4.0, 10.0, -34.0])
-        return out + _path([hilum, below, below + (18, 4, -30)], np.array([6.5, 7.0, 7.0]))
+        return out + _path(
+            [hilum, below, below + np.array((18, 4, -30))], np.array([6.5, 7.0, 7.0])
+        )
 
 
 class _Waves:
@@ -326,12 +329,12 @@ class _Waves:
         self.phases = rng.uniform(0, 2 * np.pi, 5)
 
     def __call__(self, points: Field) -> Field:
-        out = np.zeros(points.shape[1:], dtype=np.float32)
+        out: Field = np.zeros(points.shape[1:], dtype=np.float32)
         for wave, phase in zip(self.waves.astype(np.float32), self.phases, strict=True):
             out += np.sin(
                 wave[0] * points[0] + wave[1] * points[1] + wave[2] * points[2] + np.float32(phase)
             )
-        return out / 2
+        return np.asarray(out / 2, dtype=np.float32)
 
 
 def _outward(points: Field) -> Field:
@@ -374,7 +377,13 @@ def _path(points: list[Vector], radii: Vector) -> list[Tube]:
 
 
 def _tree(
-    rng: np.random.Generator, start: Vector, ahead: Vector, length: float, radius: float, order: int
+    rng: np.random.Generator,
+    start: Vector,
+    ahead: Vector,
+    *,
+    length: float,
+    radius: float,
+    order: int,
 ) -> list[Tube]:
     """Branch in two, and each again, ``order`` times."""
     ahead = ahead / np.linalg.norm(ahead)
@@ -386,7 +395,7 @@ def _tree(
         end = start + length * rng.uniform(0.8, 1.1) * way / np.linalg.norm(way)
         out.append((start, end, radius, 0.75 * radius))
         if order > 1:
-            out += _tree(rng, end, way, 0.75 * length, 0.7 * radius, order - 1)
+            out += _tree(rng, end, way, length=0.75 * length, radius=0.7 * radius, order=order - 1)
     return out
 
 

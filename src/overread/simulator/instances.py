@@ -1,6 +1,7 @@
 """DICOM instances as a scanner makes them: from a volume, or from other instances under new names.
 
-Attributes follow the modules of the MR Image, CT Image and CR Image IODs (PS3.3 A.4, A.3, A.2).
+Attributes follow the modules of the MR Image, CT Image, CR Image and Digital X-Ray Image IODs
+(PS3.3 A.4, A.3, A.2, A.26).
 Every UID is derived from the order's seed, so that the same order makes the same instances.
 """
 
@@ -21,6 +22,7 @@ from pydicom.uid import (
     UID,
     ComputedRadiographyImageStorage,
     CTImageStorage,
+    DigitalXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
     MRImageStorage,
 )
@@ -29,13 +31,16 @@ from overread.dicom.provenance import derive_uid
 from overread.dicom.volume import Volume
 from overread.errors import UsageError
 
-Modality = Literal["MR", "CT", "CR"]
+Modality = Literal["MR", "CT", "CR", "DX"]
 
 _SOP_CLASS: dict[Modality, UID] = {
     "MR": MRImageStorage,
     "CT": CTImageStorage,
     "CR": ComputedRadiographyImageStorage,
+    "DX": DigitalXRayImageStorageForPresentation,
 }
+_PROJECTIONS = ("CR", "DX")
+"""Modalities whose images say nothing of where they lie in the patient."""
 _STANDARD_ROOT = "1.2.840.10008."
 """UIDs below it name things of the Standard (PS3.6 annex A), not things of a hospital."""
 
@@ -65,6 +70,24 @@ _ACQUISITION: dict[Modality, dict[str, Any]] = {
         "BodyPartExamined": "",
         "ViewPosition": "",
     },
+    "DX": {
+        "ImageType": ["ORIGINAL", "PRIMARY"],
+        "PresentationIntentType": "FOR PRESENTATION",
+        "KVP": "75",
+        "BodyPartExamined": "",
+        "ViewPosition": "",
+        "ImageLaterality": "U",
+        "DetectorType": "DIRECT",
+        "PositionerType": "NONE",
+        "AcquisitionDeviceProcessingDescription": "",
+        "PixelIntensityRelationship": "LIN",
+        "BurnedInAnnotation": "NO",
+        "LossyImageCompression": "00",
+        "AcquisitionContextSequence": [],
+        "RescaleIntercept": "0",
+        "RescaleSlope": "1",
+        "RescaleType": "US",
+    },
 }
 _IDENTIFYING = (
     "AccessionNumber",
@@ -90,8 +113,10 @@ class Order:
         Two orders with the same seed give the same UIDs.
     performed : datetime
         When the study began, in the site's own time, as DICOM writes it.
-    modality : {"MR", "CT", "CR"}
+    modality : {"MR", "CT", "CR", "DX"}
         Which IOD is written.
+    first_number : int
+        InstanceNumber of the first image, for a series that is made in several parts.
     frame_of_reference : str
         Name for the FrameOfReferenceUID, so that studies can share one; the seed's own if empty.
     attributes : mapping
@@ -110,6 +135,7 @@ class Order:
     patient_birth_date: str = ""
     patient_sex: str = ""
     series_number: int = 1
+    first_number: int = 1
     frame_of_reference: str = ""
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -130,7 +156,8 @@ def make_instances(volume: Volume, order: Order) -> list[Dataset]:
     ----------
     volume : Volume
         Its slices become images as they are: row axis down the image, column axis across. MR takes
-        arbitrary values, CT takes Hounsfield units, CR ignores where it lies.
+        arbitrary values, CT takes Hounsfield units; CR and DX ignore where it lies, and DX takes its
+        spacing for the detector's.
     order : Order
         Whose and what it is.
 
@@ -147,22 +174,30 @@ def make_instances(volume: Volume, order: Order) -> list[Dataset]:
     """
     stored, scale = _stored(volume.array, order.modality)
     common = _common(order) | scale | _ACQUISITION[order.modality]
-    if order.modality != "CR":
+    if order.modality == "DX":
+        spacing = [_ds(value) for value in volume.spacing[1:]]
+        common |= {"PixelSpacing": spacing, "ImagerPixelSpacing": spacing}
+    if order.modality not in _PROJECTIONS:
         common |= _plane(volume)
         common["FrameOfReferenceUID"] = volume.frame_of_reference or order.uid(
             "frame of reference", order.frame_of_reference
         )
     common |= dict(order.attributes)
+    if order.modality == "DX":  # which of the two is shown bright (PS3.3 C.8.11.3)
+        inverse = common["PhotometricInterpretation"] == "MONOCHROME1"
+        common["PresentationLUTShape"] = "INVERSE" if inverse else "IDENTITY"
+        common["PixelIntensityRelationshipSign"] = 1 if inverse else -1
     made = []
     for index, pixels in enumerate(stored):
-        dataset = _new(order, "image", str(index))
+        number = index + order.first_number
+        dataset = _new(order, "image", str(number - 1))
         for keyword, value in common.items():
             setattr(dataset, keyword, value)
-        dataset.InstanceNumber = index + 1
-        moment = order.performed + timedelta(seconds=60 + index)
+        dataset.InstanceNumber = number
+        moment = order.performed + timedelta(seconds=59 + number)
         dataset.AcquisitionDate = dataset.ContentDate = moment.strftime("%Y%m%d")
         dataset.AcquisitionTime = dataset.ContentTime = moment.strftime("%H%M%S")
-        if order.modality != "CR":
+        if order.modality not in _PROJECTIONS:
             corner = volume.affine[:3, 3] + index * volume.affine[:3, 0]
             dataset.ImagePositionPatient = [_ds(value) for value in corner]
             normal = np.cross(volume.affine[:3, 2], volume.affine[:3, 1])
@@ -299,7 +334,7 @@ def _common(order: Order) -> dict[str, Any]:
         "SeriesNumber": order.series_number,
         "ProtocolName": order.series_description,
     }
-    if order.modality == "CR":
+    if order.modality in _PROJECTIONS:
         del out["PositionReferenceIndicator"]
         out["PatientOrientation"] = ""
     else:

@@ -164,9 +164,7 @@ def lateral(seed: int, *, spacing: float = 0.16) -> Radiograph:
 class _Canvas:
     """A picture being drawn: what the beam goes through of soft tissue, bone and metal."""
 
-    def __init__(
-        self, extent: Point, step: float, size: float, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, extent: Point, step: float, size: float, rng: np.random.Generator) -> None:
         rows, columns = np.round(extent / step).astype(int)
         turn = np.radians(rng.normal(0, 2.5))
         middle = extent[::-1] / 2 + rng.normal(0, 0.02, 2) * extent[::-1] + (0, 0.06 * extent[0])
@@ -281,13 +279,15 @@ def _pair(rng: np.random.Generator, child: bool) -> tuple[_Side, _Side]:
     for _ in range(2):
         if child:
             crest = np.array([92.0, 14.0]) + rng.normal(0, 4, 2)
-            head = crest + (-13, -24) + rng.normal(0, 1.5, 2)
-            sides.append(_Side(head, child_head, crest, crest + (rng.uniform(-25, 12), 260)))
+            head = crest + np.array((-13, -24)) + rng.normal(0, 1.5, 2)
+            sides.append(
+                _Side(head, child_head, crest, crest + np.array((rng.uniform(-25, 12), 260)))
+            )
             continue
         head = np.array([out_to, 0.0]) + rng.normal(0, 2, 2)
         angle = steep + rng.normal(0, 0.06)
         crest = head + neck * np.array([np.cos(angle), np.sin(angle)])
-        sides.append(_Side(head, radius, crest, crest + (rng.uniform(-35, -8), 260)))
+        sides.append(_Side(head, radius, crest, crest + np.array((rng.uniform(-35, -8), 260))))
     return sides[0], sides[1]
 
 
@@ -363,24 +363,30 @@ def _femur(
 
     top, lesser = crest + m * (9, -18), crest + 34 * down - m * (13, 0)
     prosthesis = state == "hardware" and rng.random() < 0.35
+    broken = state == "fracture"
     upper = [
         canvas.ball(head, hip.radius),
-        canvas.rod(head, line - gap, 17, 17, 0.014, cut=(False, True)),
+        canvas.rod(head, line - gap if broken else crest, 17, 17, 0.014, cut=(False, broken)),
     ]
     start = head + 0.8 * neck if prosthesis else below(line + gap)
     lower = [
-        canvas.rod(start, below(crest), 17, 19, 0.014, cut=(True, False)),
+        canvas.rod(start, below(crest), 17, 19, 0.014, cut=(broken or prosthesis, False)),
         canvas.rod(below(crest + m * (4, 8)), below(top), 15, 10, 0.015),
         canvas.ball(below(lesser), 10, 0.014),
         canvas.rod(below(crest), below(foot), 19, 15, 0.018, hollow=0.6),
     ]
-    if not prosthesis:
-        canvas.bone += np.maximum.reduce(upper)
-    canvas.bone += np.maximum.reduce(lower)
+    if broken:
+        canvas.bone += np.maximum.reduce(upper) + np.maximum.reduce(lower)
+    else:
+        canvas.bone += np.maximum.reduce(lower if prosthesis else upper + lower)
     if state == "hardware":
         _hardware(canvas, (head, crest, foot), hip.radius, prosthesis, rng)
     ends = [head - m * (hip.radius + 7, 0), head - (0, hip.radius + 12)]
-    ends += [below(top) + m * (15, -10), below(crest) + m * (26, 0), below(lesser) + (0, 16)]
+    ends += [
+        below(top) + m * (15, -10),
+        below(crest) + m * (26, 0),
+        below(lesser) + np.array((0, 16)),
+    ]
     return np.array(ends)
 
 

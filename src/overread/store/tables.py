@@ -345,6 +345,8 @@ class StepRun(Base):
     settings: Mapped[dict[str, Any]]
     report: Mapped[dict[str, Any]]
     """What the operator says of each of its inputs: used, not used, and why."""
+    progress: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
+    """While it runs: ``done``, ``of``, and ``what`` is counted; empty where nothing was told."""
     error: Mapped[str]
     log: Mapped[str]
     worker: Mapped[str]

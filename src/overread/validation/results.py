@@ -38,6 +38,8 @@ class Measurement:
     points : tuple of Point
         Ends of the line that was measured, LPS mm in the source's frame of reference; empty where
         it was none.
+    derivation : Code, optional
+        What of the quantity it is, such as its mean over the segment (CID 7464).
     """
 
     region: str
@@ -50,6 +52,7 @@ class Measurement:
     finding: Code | None = None
     site: Code | None = None
     points: tuple[Point, ...] = ()
+    derivation: Code | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,227 @@
+"""What images look like, in a few numbers: to tell a head from a fruit, and a scan from noise.
+
+Every number says something that a person can see, and is the same whatever the matrix, the voxel
+size and, where values have no unit, the scanner's scale:
+
+=============  ===================================================================================
+``width_mm``   the **body**'s extent from left to right, front to back and feet to head. The body
+``depth_mm``   is the largest connected thing that is brighter than what surrounds it, closed and
+``height_mm``  with its holes filled in each axial slice
+``inside``     its median far from its surface; only where values have a unit (``[hnsf'U]``): where
+               they have none, the numbers below are multiples of it
+``rind``       median of what lies 3 to 6 mm below its surface (of a head: fat of the scalp)
+``under_rind`` median of what lies 9 to 12 mm below its surface (of a head: skull, or what is next)
+``dark``       5th percentile of the body
+``bright``     95th percentile of the body
+``solid``      part of the body that is itself brighter than what surrounds it (of a head: what is
+               not air, bone or fluid)
+``smoothness`` correlation of neighbouring voxels; noise has 0
+=============  ===================================================================================
+
+Of a projection: ``shape`` (rows to columns, in mm where that is known), ``middle`` (the median,
+from 0 at the 1st to 1 at the 99th percentile), ``spread`` (the interquartile range on that scale),
+``symmetry`` (correlation with its mirror image, left to right) and ``smoothness``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from overread.dicom.geometry import Affine, turn_to_axial
+
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+Threshold = Callable[[Floats], float | None]
+
+VOLUME = (
+    "width_mm",
+    "depth_mm",
+    "height_mm",
+    "inside",
+    "rind",
+    "under_rind",
+    "dark",
+    "bright",
+    "solid",
+    "smoothness",
+)
+"""Names of what is measured of a volume."""
+
+PLANE = ("shape", "middle", "spread", "symmetry", "smoothness")
+"""Names of what is measured of a projection."""
+
+COARSE_MM = 2.0
+"""Voxels are averaged to about this size first: numbers then hardly depend on the resolution."""
+
+CLOSING = 2
+"""Coarse voxels by which the body is closed, so that its surface is that of the skin."""
+
+RIND_MM = (3.0, 6.0)
+UNDER_RIND_MM = (9.0, 12.0)
+
+FEWEST = 50
+"""Coarse voxels below which a median says nothing."""
+
+SIDE = 64
+"""Pixels along each side of the small image whose symmetry is measured."""
+
+
+def volume_appearance(
+    array: NDArray[Any], affine: Affine, threshold: Threshold, *, has_unit: bool = False
+) -> dict[str, float]:
+    """Measure what a volume looks like.
+
+    Parameters
+    ----------
+    array : ndarray, shape (slices, rows, columns)
+        Values, larger is brighter.
+    affine : ndarray, shape (4, 4)
+        Index to LPS millimetres.
+    threshold : callable
+        Gives the value that parts the body from what surrounds it, or none.
+    has_unit : bool
+        Whether values have a unit, so that they mean something by themselves.
+
+    Returns
+    -------
+    dict of str to float
+        By the names of `VOLUME`. What cannot be measured (of a constant volume: anything) is not
+        among them.
+    """
+    turn = turn_to_axial(affine)
+    steps = [float(np.linalg.norm(affine[:3, axis])) for axis in turn.order]
+    whole = turn.turn(array)
+    small, coarse = _coarse(whole, steps)
+    limit = threshold(small)
+    if limit is None:
+        return {}
+    bright = small > limit
+    body = _body(bright)
+    depth = _depth(body, coarse)
+    level = float(np.median(small[depth >= depth.max() / 2]))
+    scale = 1.0 if has_unit else level
+    if not scale > 0:
+        return {}
+    found = dict(zip(("height_mm", "depth_mm", "width_mm"), _extent(body, coarse), strict=True))
+    if has_unit:
+        found["inside"] = level
+    for name, (low, high) in (("rind", RIND_MM), ("under_rind", UNDER_RIND_MM)):
+        shell = small[(depth > low) & (depth <= high)]
+        if shell.size >= FEWEST:
+            found[name] = float(np.median(shell)) / scale
+    dark, light = np.percentile(small[body], [5, 95])
+    found |= {"dark": float(dark) / scale, "bright": float(light) / scale}
+    found["solid"] = float((bright & body).sum() / body.sum())
+    quarter = len(whole) // 4
+    smooth = _smoothness(whole[quarter : len(whole) - quarter])
+    if smooth is not None:
+        found["smoothness"] = smooth
+    return {name: found[name] for name in VOLUME if name in found}
+
+
+def plane_appearance(
+    array: NDArray[Any], spacing: tuple[float, float] | None = None
+) -> dict[str, float]:
+    """Measure what a projection looks like.
+
+    Parameters
+    ----------
+    array : ndarray, shape (rows, columns)
+        Values, larger is brighter.
+    spacing : tuple of float, optional
+        Distance between rows and between columns.
+
+    Returns
+    -------
+    dict of str to float
+        By the names of `PLANE`; what cannot be measured is not among them.
+    """
+    rows, columns = array.shape
+    row, column = spacing or (1.0, 1.0)
+    found = {"shape": rows * row / (columns * column)}
+    low, first, middle, third, high = np.percentile(array, [1, 25, 50, 75, 99]).tolist()
+    if high > low:
+        found |= {"middle": (middle - low) / (high - low), "spread": (third - first) / (high - low)}
+    little = _little(array)
+    for name, value in (
+        ("symmetry", _correlation(little, little[:, ::-1])),
+        ("smoothness", _smoothness(array)),
+    ):
+        if value is not None:
+            found[name] = value
+    return found
+
+
+def _little(array: NDArray[Any]) -> NDArray[np.float64]:
+    """Average blocks of pixels to an image of at most `SIDE` pixels along each side."""
+    small = array.astype(np.float64)
+    for axis, side in enumerate(array.shape):
+        edges = np.linspace(0, side, min(SIDE, side), endpoint=False).astype(int)
+        counts = np.diff(np.append(edges, side))
+        sums = np.add.reduceat(small, edges, axis)
+        small = sums / (counts[:, None] if axis == 0 else counts)
+    return small
+
+
+def _coarse(array: NDArray[Any], steps: Sequence[float]) -> tuple[Floats, tuple[float, ...]]:
+    """Average blocks of voxels to about `COARSE_MM`; what is left over at the far ends is cut."""
+    factors = [max(1, round(COARSE_MM / step)) for step in steps]
+    factors = [min(one, size) for one, size in zip(factors, array.shape, strict=True)]
+    counts = [size // one for size, one in zip(array.shape, factors, strict=True)]
+    small = np.empty(counts, np.float32)
+    for index in range(counts[0]):  # slab by slab, as a turned array is copied by reshape
+        slab = array[
+            index * factors[0] : (index + 1) * factors[0],
+            : counts[1] * factors[1],
+            : counts[2] * factors[2],
+        ]
+        blocks = slab.reshape(factors[0], counts[1], factors[1], counts[2], factors[2])
+        small[index] = blocks.mean(axis=(0, 2, 4), dtype=np.float32)
+    return small, tuple(step * one for step, one in zip(steps, factors, strict=True))
+
+
+def _body(bright: Bools) -> Bools:
+    body = np.empty_like(bright)
+    for index, plane in enumerate(bright):
+        closed = ndimage.binary_closing(np.pad(plane, CLOSING), iterations=CLOSING)
+        body[index] = ndimage.binary_fill_holes(closed)[CLOSING:-CLOSING, CLOSING:-CLOSING]
+    labels, count = ndimage.label(body)
+    if count > 1:
+        sizes = np.bincount(labels.ravel())
+        sizes[0] = 0
+        body = labels == sizes.argmax()
+    return np.asarray(body, dtype=np.bool_)
+
+
+def _depth(body: Bools, steps: Sequence[float]) -> NDArray[np.float64]:
+    """Distance in mm to the body's surface; where the images end at head or feet is no surface."""
+    beyond = int(np.ceil(UNDER_RIND_MM[1] / steps[0])) + 1
+    padded = np.pad(body, ((beyond, beyond), (0, 0), (0, 0)), mode="edge")
+    padded = np.pad(padded, ((0, 0), (1, 1), (1, 1)))
+    depth = ndimage.distance_transform_edt(padded, sampling=steps)
+    return np.asarray(depth[beyond:-beyond, 1:-1, 1:-1])
+
+
+def _extent(body: Bools, steps: Sequence[float]) -> list[float]:
+    found = []
+    for axis, step in enumerate(steps):
+        others = tuple(other for other in range(3) if other != axis)
+        places = np.flatnonzero(body.any(axis=others))
+        found.append(float(places[-1] - places[0] + 1) * step)
+    return found
+
+
+def _smoothness(array: NDArray[Any]) -> float | None:
+    return _correlation(array[..., :-1], array[..., 1:])
+
+
+def _correlation(one: NDArray[Any], other: NDArray[Any]) -> float | None:
+    if not one.size or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return None
+    a, b = one - one.mean(dtype=np.float64), other - other.mean(dtype=np.float64)
+    return float((a * b).mean() / np.sqrt((a * a).mean() * (b * b).mean()))

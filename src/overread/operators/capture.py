@@ -1,0 +1,375 @@
+"""Draw what was found over the images, and write it as a Secondary Capture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from pydantic import Field
+
+from overread.dicom.capture import Picture, encode_capture
+from overread.dicom.geometry import lay_out
+from overread.dicom.image import Image, Images
+from overread.dicom.provenance import DerivedObject
+from overread.dicom.study import Exam, Instance, Series
+from overread.dicom.volume import HOUNSFIELD, Mask, Volume
+from overread.errors import GeometryError
+from overread.operators import drawing
+from overread.operators.drawing import Line, Mark, Words
+from overread.operators.making import Tags, making
+from overread.pipelines.ports import Account, Context
+from overread.validation.results import Classification, Detections, Measurement, Measurements
+
+SOFT_TISSUE = (40.0, 400.0)
+"""Centre and width in Hounsfield units of the window for CT, unless the pipeline sets one."""
+
+PERCENTILES = (1.0, 99.7)
+"""Which values become black and white where there is no window, of those above the lowest."""
+
+MOST_LINES = 8
+"""Lines of values below a picture; what does not fit is counted in the last."""
+
+SAME_GRID = 1e-3
+"""How far two affines of one grid may differ, mm."""
+
+TEXT_HEIGHT = 1 / 44
+"""Height of a letter, of the longer side of a picture."""
+
+
+def write_capture(  # noqa: PLR0917 - what may be drawn, each from a step of its own
+    source: Series | Exam,
+    context: Context,
+    account: Account,
+    volume: Volume | None = None,
+    mask: Mask | None = None,
+    images: Images | None = None,
+    detections: Detections | None = None,
+    classification: Classification | None = None,
+    measurements: Measurements | None = None,
+    *,
+    at_most: Annotated[int, Field(ge=1, le=64)] = 6,
+    size: Annotated[int, Field(ge=256, le=2048)] = 1024,
+    window: tuple[float, Annotated[float, Field(gt=0)]] | None = None,
+    tags: Tags | None = None,
+) -> DerivedObject:
+    """Draw key slices or images with what was found on them, and write a secondary capture.
+
+    For a system that shows images and nothing else. Give it either
+
+    - `volume`, and what was segmented in it as `mask`: the slices on which each segment is largest,
+      then slices spread over the segments (over the volume where there are none), with contours;
+    - or `images`, and what was found in them as `detections` and `classification`: each image, with
+      boxes, labels and scores.
+
+    `measurements` stand below. Every picture says that an AI made it, that it is investigational
+    unless the stage is clinical, and which model and pipeline; it has the patient's sides where
+    they are known, and a scale bar where the spacing is. The patient's name is never drawn.
+
+    A picture is for looking at: it is scaled, windowed and in colour. Measure on the source.
+
+    Parameters
+    ----------
+    source : Series or Exam
+        The images that it all comes from: the capture goes into their Study and names them.
+    volume : Volume
+        As it was read; a normalised one is drawn too, by its own values.
+    mask : Mask
+        On the volume's grid.
+    images : Images
+        As they are to be looked at.
+    detections, classification : Detections, Classification
+        Of those images. A class of a detection stands at its box.
+    measurements : Measurements
+        Values that stand below each picture.
+    at_most : int
+        Pictures at most; the first images, or the most telling slices.
+    size : int
+        Longer side of a picture, in pixels, without the bands.
+    window : tuple of float, optional
+        Centre and width of what is shown, in the volume's or images' unit. By itself: for Hounsfield
+        units 40 and 400, else from the values.
+    tags : dict, optional
+        Attributes to set, by keyword.
+
+    Raises
+    ------
+    ValueError
+        Neither or both of `volume` and `images` are bound, the mask lies on another grid, or an
+        image is not of the source.
+    """
+    if (volume is None) == (images is None):
+        raise ValueError("write_capture draws either a volume or images: bind one of the two")
+    brush = _Brush(size, window, "AI" if context.stage == "clinical" else "AI · investigational")
+    values = [_value(item, mask) for item in measurements.items] if measurements else []
+    maker = _maker(context, mask, detections, classification)
+    if volume is not None:
+        drawn = _slices(brush, source, volume, mask, values, maker, at_most)
+    else:
+        assert images is not None  # noqa: S101 - one of the two is bound
+        drawn = _images(brush, source, images, (detections, classification), values, maker, at_most)
+        if len(images) > at_most:
+            account.unused += [(one.uid, "beyond at_most") for one in images.items[at_most:]]
+    model = next((one.model for one in (classification, detections, mask) if one and one.model), "")
+    made = encode_capture(
+        list(drawn), making(context, model, tags), description=f"Capture: {context.pipeline}"
+    )
+    account.used.extend((uid, "drawn") for uid in made.sources)
+    return made
+
+
+class _Brush:
+    """How pictures are drawn: their size, their window, and what all of them say."""
+
+    def __init__(self, size: int, window: tuple[float, float] | None, standing: str) -> None:
+        self.size, self.window, self.standing = size, window, standing
+        self.unit = max(9.0, size * TEXT_HEIGHT)
+
+    def limits(self, array: NDArray[np.generic], unit: str) -> tuple[float, float]:
+        """Values that become black and white."""
+        centre, width = self.window or (SOFT_TISSUE if unit == HOUNSFIELD else (0.0, 0.0))
+        if width:
+            return centre - width / 2, centre + width / 2
+        values = np.asarray(array, dtype=np.float32)
+        above = values[values > values.min()]
+        if not above.size:
+            return float(values.min()), float(values.min()) + 1
+        low, high = np.percentile(above[:: max(1, above.size // 10**6)], PERCENTILES)
+        return float(low), float(high)
+
+    def words(self, place: str, lines: Sequence[Line], maker: str) -> Words:
+        """What stands around one picture."""
+        shown = list(lines[:MOST_LINES])
+        if len(lines) > MOST_LINES:
+            shown[-1:] = [Line(f"and {len(lines) - MOST_LINES + 1} more")]
+        return Words(self.standing, place, tuple(shown), maker)
+
+
+def _value(item: Measurement, mask: Mask | None) -> Line:
+    colours = {one.label: one.colour for one in mask.segments} if mask else {}
+    digits = 0 if abs(item.value) >= 1000 else 1 if abs(item.value) >= 1 else 2
+    unit = {"1": "", "%": " %"}.get(item.unit, f" {item.unit}")
+    text = f"{item.region}: {item.quantity} {item.value:.{digits}f}{unit}"
+    return Line(text, colours.get(item.region))
+
+
+def _maker(
+    context: Context,
+    mask: Mask | None,
+    detections: Detections | None,
+    classification: Classification | None,
+) -> str:
+    models = [one.model for one in (detections, classification, mask) if one and one.model]
+    models = list(dict.fromkeys(models or [card.reference for card in context.models]))
+    who = f"Model {' and '.join(models)}" if models else "No model; rule-based"
+    return f"{who} · pipeline {context.pipeline}@{context.pipeline_version}"
+
+
+def _slices(
+    brush: _Brush,
+    source: Series | Exam,
+    volume: Volume,
+    mask: Mask | None,
+    values: Sequence[Line],
+    maker: str,
+    at_most: int,
+) -> Iterator[Picture]:
+    """Draw the key slices of a volume, in order."""
+    if mask is not None and not (
+        mask.array.shape == volume.array.shape
+        and np.allclose(mask.affine, volume.affine, atol=SAME_GRID)
+    ):
+        raise ValueError(
+            f"the mask ({mask.array.shape}) lies on another grid than the volume "
+            f"({volume.array.shape}); put a step before it that brings it there: resample_mask"
+        )
+    low, high = brush.limits(volume.array, volume.unit)
+    rows, columns = drawing.upright(volume.affine)
+    _, down, along = volume.spacing
+    area = drawing.fit(volume.array.shape[1:], (down, along), brush.size)
+    count = len(volume.array)
+    lines = list(values)
+    if mask is not None and not lines:
+        lines = [Line(one.label, one.colour) for one in mask.segments]
+    if mask is not None and not mask.array.any():
+        lines.append(Line("Nothing was found"))
+    made_of = _sources(source, volume)
+    for index in key_slices(mask.array if mask is not None else None, count, at_most):
+        plane = volume.array[index][rows, columns]
+        picture = drawing.enlarge(drawing.grey(plane, low, high), *area)
+        for segment in mask.segments if mask is not None else ():
+            assert mask is not None  # noqa: S101 - for the type checker
+            inside = (mask.array[index] == segment.number)[rows, columns]
+            if inside.any():
+                picture = drawing.paint_segment(picture, inside, segment.colour)
+        drawing.paint_sides(picture, drawing.sides(volume.affine), brush.unit)
+        drawing.paint_bar(picture, along * volume.array.shape[2] / picture.width, brush.unit)
+        words = brush.words(f"slice {index + 1} of {count}", lines, maker)
+        pixels = drawing.compose(picture, area, words, len(words.lines), brush.unit)
+        yield Picture(pixels, f"slice {index + 1}/{count}", made_of[index])
+
+
+def key_slices(labels: NDArray[np.generic] | None, count: int, at_most: int) -> list[int]:
+    """Choose the slices that show most.
+
+    First those on which each segment is largest, the larger segments first; then others, spread
+    evenly over the slices that hold any segment, or over all of them where none does.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (slices, rows, columns), optional
+        0 is background.
+    count : int
+        How many slices there are.
+    at_most : int
+        How many to choose.
+
+    Returns
+    -------
+    list of int
+        Ascending, each once.
+    """
+    chosen: list[int] = []
+    held = np.arange(count)
+    if labels is not None and labels.any():
+        held = np.flatnonzero(labels.any(axis=(1, 2)))
+        numbers = [number for number in np.unique(labels) if number]
+        areas = {number: (labels == number).sum(axis=(1, 2)) for number in numbers}
+        for number in sorted(numbers, key=lambda one: -int(areas[one].sum())):
+            chosen.append(int(areas[number].argmax()))
+    chosen = list(dict.fromkeys(chosen))[:at_most]
+    room = at_most - len(chosen)
+    spread = held[np.linspace(0, len(held) - 1, room + 2).round().astype(int)[1:-1]]
+    return sorted({*chosen, *spread.tolist()})
+
+
+def _sources(source: Series | Exam, volume: Volume) -> list[tuple[tuple[Instance, int], ...]]:
+    """List the images behind each slice; all of them where the volume is not on their grid."""
+    instances = tuple(
+        one
+        for one in source.instances
+        if not volume.frame_of_reference
+        or str(one.header.get("FrameOfReferenceUID", "")) == volume.frame_of_reference
+    )
+    instances = instances or source.instances
+    try:
+        grid = lay_out(Series(instances))
+    except GeometryError:  # several series in one frame of reference
+        return [tuple((one, 0) for one in instances)] * len(volume.array)
+    same = grid.shape == volume.array.shape and np.allclose(
+        grid.affine, volume.affine, atol=SAME_GRID
+    )
+    if not same:
+        return [tuple((one, 0) for one in instances)] * len(volume.array)
+    return [((plane.instance, plane.frame),) for plane in grid.planes]
+
+
+def _images(
+    brush: _Brush,
+    source: Series | Exam,
+    images: Images,
+    found: tuple[Detections | None, Classification | None],
+    values: Sequence[Line],
+    maker: str,
+    at_most: int,
+) -> Iterator[Picture]:
+    """Draw images with the boxes and classes found in them."""
+    shown = images.items[:at_most]
+    known = {one.uid: one for one in source.instances}
+    fits = [drawing.fit(one.array.shape, one.spacing, brush.size) for one in shown]
+    area = (max(width for width, _ in fits), max(height for _, height in fits))
+    told = [
+        brush.words(_place(image, number, len(images)), [*_said(image, *found), *values], maker)
+        for number, image in enumerate(images, start=1)
+    ]
+    rows = max(len(words.lines) for words in told)
+    for image, size, words in zip(shown, fits, told, strict=False):
+        if image.uid not in known:
+            raise ValueError(f"image {image.uid} is not of the source that write_capture was given")
+        picture = _image(brush, image, size, known[image.uid], *found)
+        pixels = drawing.compose(picture, area, words, rows, brush.unit)
+        yield Picture(pixels, words.place, ((known[image.uid], image.frame),))
+
+
+def _image(
+    brush: _Brush,
+    image: Image,
+    size: tuple[int, int],
+    instance: Instance,
+    detections: Detections | None,
+    classification: Classification | None,
+) -> Pillow.Image:
+    low, high = brush.limits(image.array, image.unit)
+    picture = drawing.enlarge(drawing.grey(image.array, low, high), *size)
+    marks = _marks(image, detections, classification)
+    drawing.paint_marks(picture, marks, image.array.shape, brush.unit)
+    if letters := _letters(instance):
+        drawing.paint_sides(picture, letters, brush.unit)
+    if image.spacing is not None:
+        mm = image.spacing[1] * image.array.shape[1] / picture.width
+        drawing.paint_bar(picture, mm, brush.unit)
+    return picture
+
+
+def _marks(
+    image: Image, detections: Detections | None, classification: Classification | None
+) -> list[Mark]:
+    """The boxes of an image; where a detection was classified, its class stands at it."""
+    here = (image.uid, image.frame)
+    classes = {
+        one.detection: one
+        for one in classification or ()
+        if (one.image, one.frame) == here and one.detection
+    }
+    marks = []
+    for found in detections or ():
+        if (found.image, found.frame) == here:
+            said = classes.pop(found.id, None)
+            text = f"{found.label} {found.score:.2f}"
+            if said is not None:
+                text = f"{found.label}: {said.label} {said.probability:.2f}"
+            marks.append(Mark(found.box, text, said.colour if said else found.colour))
+    for said in classes.values():  # its detections are not drawn here, but it knows their boxes
+        if said.box is not None:
+            text = f"{said.region}: {said.label} {said.probability:.2f}"
+            marks.append(Mark(said.box, text, said.colour))
+    return marks
+
+
+def _said(
+    image: Image, detections: Detections | None, classification: Classification | None
+) -> list[Line]:
+    """What stands below an image."""
+    here = (image.uid, image.frame)
+    lines = []
+    for one in classification or ():
+        if (one.image, one.frame) == here:
+            others = ", ".join(
+                f"{name} {value:.2f}"
+                for name, value in sorted(one.probabilities.items(), key=lambda pair: -pair[1])
+                if name != one.label
+            )
+            rest = f" ({others})" if others else ""
+            region = "" if one.region == "image" else f"{one.region}: "
+            lines.append(Line(f"{region}{one.label} {one.probability:.2f}{rest}", one.colour))
+    found = [one for one in detections or () if (one.image, one.frame) == here]
+    if detections is not None and not found:
+        lines.append(Line("Nothing was found"))
+    if classification is None:
+        lines += [Line(f"{one.label} {one.score:.2f}", one.colour) for one in found]
+    return lines
+
+
+def _place(image: Image, number: int, of: int) -> str:
+    count = f"image {number} of {of}" if of > 1 else "image"
+    return " · ".join(part for part in (image.view, count) if part)
+
+
+def _letters(instance: Instance) -> tuple[str, str] | None:
+    """The patient's sides at the left and the right of an image, by its PatientOrientation."""
+    value = instance.header.get("PatientOrientation")
+    right = str(value[0]).strip()[:1].upper() if value and len(value) == 2 else ""
+    opposite = {"L": "R", "R": "L", "A": "P", "P": "A", "H": "F", "F": "H"}
+    return (opposite[right], right) if right in opposite else None
