@@ -245,20 +245,39 @@ class Engine(Frozen):
     step_timeout : timedelta
         Wall-clock limit of one step that states none of its own.
     memory : int
-        Bytes that a child process may use.
+        Bytes that a step may use, with all processes that it starts.
+    disk : int
+        Bytes that the files of one job may take while it runs: its exam, and what its steps made.
     device : str
         Where models run: ``cpu``, ``cuda:N``, or ``auto``: the first GPU that a model's runtime
         sees, else the CPU.
     keep_work : timedelta
         How long the files between steps are kept after a job has ended.
+    programs : tuple of Path
+        Folders, beyond those of the system, that the programs of `process` steps may read.
     """
 
     concurrency: int = Field(default=1, ge=1)
     isolation: Literal["bubblewrap", "none"] = "bubblewrap"
     step_timeout: Duration = timedelta(minutes=30)
     memory: Size = 8 * 10**9
+    disk: Size = 20 * 10**9
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda:\d+)$")
     keep_work: Duration = timedelta(days=7)
+    programs: tuple[Path, ...] = ()
+
+
+class Containers(Frozen):
+    """The container engine that `container` steps run in: Docker, or podman's service.
+
+    Attributes
+    ----------
+    socket : str
+        ``unix:///run/podman/podman.sock``; where empty, DOCKER_HOST of the worker's environment
+        says, else it is Docker's own.
+    """
+
+    socket: str = Field(default="", pattern=r"^(unix:///.+)?$")
 
 
 class Settings(Frozen):
@@ -281,6 +300,7 @@ class Settings(Frozen):
     model_servers: dict[str, ModelServer] = Field(default_factory=dict)
     portal: Portal = Portal()
     engine: Engine = Engine()
+    containers: Containers = Containers()
     root: Path = Path()
 
     @property

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
 from overread.dicom.codes import Code, Segment
+from overread.dicom.derived import Algorithm, Making, check_tags
 from overread.dicom.provenance import DerivedObject, derive_uid
-from overread.dicom.seg import Algorithm, check_tags, read_seg, write_seg
+from overread.dicom.seg import Compression, Form, read_seg, write_seg
 from overread.dicom.study import Series
 from overread.dicom.volume import Mask, read_volume
 from tests.dicom.series import LESION, affine, ball, images, keep, read
@@ -27,16 +28,23 @@ LABELS = ball(SHAPE).astype(np.uint8)
 OTHER = Segment(7, "Oedema", LESION.category, Code("79654002", "SCT", "Edema"))
 
 
-def make(mask: Mask, source: Series, **changes: Any) -> DerivedObject:
-    facts: dict[str, Any] = {
-        "made_by": ("job-1", "seg"),
-        "at": datetime(2026, 11, 24, 9, 30, 15, tzinfo=UTC),
-        "zone": "America/Los_Angeles",
-        "algorithm": Algorithm("brain-tumour", "1.0.0", parameters=(("sha256", "0f"),)),
-        "device": "brain-tumour@1.0.0",
-        "investigational": True,
-    }
-    return write_seg(mask, source, **facts | changes)
+FACTS = Making(
+    made_by=("job-1", "seg"),
+    at=datetime(2026, 11, 24, 9, 30, 15, tzinfo=UTC),
+    zone="America/Los_Angeles",
+    algorithm=Algorithm("brain-tumour", "1.0.0", parameters=(("sha256", "0f"),)),
+    device="brain-tumour@1.0.0",
+)
+
+
+def make(
+    masks: Any,
+    source: Series,
+    form: Form = "binary",
+    compress: Compression = "none",
+    **changes: Any,
+) -> DerivedObject:
+    return write_seg(masks, source, replace(FACTS, **changes), form=form, compress=compress)
 
 
 def mask_on(source: Series, labels: NDArray[Any], *segments: Segment) -> Mask:

@@ -25,9 +25,11 @@ from pathlib import Path
 import numpy as np
 from overread.dicom.volume import Volume
 from overread.errors import Refused
-from overread.pipelines.ports import Account
+from overread.pipelines.ports import Account, Progress
 
-def probe(volume: Volume, account: Account, *, do: str, path: str = "", port: int = 0) -> Volume:
+def probe(
+    volume: Volume, account: Account, progress: Progress, *, do: str, path: str = "", port: int = 0
+) -> Volume:
     """Try something, and say what came of it."""
     if do == "print":
         print("printed"); os.system("echo from a shell; echo to stderr >&2")
@@ -44,6 +46,10 @@ def probe(volume: Volume, account: Account, *, do: str, path: str = "", port: in
             account.notes.append("connected")
         except OSError as error:
             account.notes.append(type(error).__name__)
+    elif do == "progress":
+        for done in range(5):
+            progress(done, 5, "x" * 1000)
+            time.sleep(0.3)
     elif do == "environment":
         account.notes += sorted(os.environ)
     elif do == "sleep":
@@ -82,6 +88,7 @@ class Probe:
         self.source.write_text(PROBE)
         array = ball((4, 8, 8)).astype("int16")
         files.save(Volume(array, affine()), self.work / "volume")
+        self.told: list[tuple[int, int, str]] = []
         self.child = Child(Box(isolation, 2 * 10**9, 1, self.work, (operators,)))
 
     def run(self, timeout: float = 30.0, **settings: Any) -> dict[str, Any]:
@@ -103,6 +110,7 @@ class Probe:
             },
             timeout,
             lambda: None,
+            lambda *told: self.told.append(told),
         )
 
     def notes(self, **settings: Any) -> list[str]:
@@ -123,6 +131,12 @@ def test_a_step_writes_its_files_and_its_log(probe: Probe) -> None:
     assert json.loads((probe.work / "out" / "port.json").read_text())
     log = (probe.work / "s.log").read_text()
     assert all(line in log for line in ("printed", "from a shell", "to stderr"))
+
+
+def test_it_tells_how_far_it_has_come(probe: Probe) -> None:
+    probe.run(do="progress")
+    assert [(done, of) for done, of, _ in probe.told] == [(done, 5) for done in range(5)]
+    assert {len(what) for _, _, what in probe.told} == {40}
 
 
 def test_it_sees_nothing_of_the_site_but_its_work(probe: Probe) -> None:

@@ -18,8 +18,9 @@ from sqlalchemy.orm import Session
 
 from overread.dicom import match
 from overread.dicom.codes import Code, Segment
+from overread.dicom.derived import Algorithm, Making
 from overread.dicom.provenance import derive_uid
-from overread.dicom.seg import Algorithm, write_seg
+from overread.dicom.seg import write_seg
 from overread.dicom.study import Instance as Image
 from overread.dicom.study import Origin, Series
 from overread.dicom.volume import Mask
@@ -262,13 +263,14 @@ class Filler:
         made = write_seg(
             mask,
             Series(tuple(Image(one) for one in slices)),
-            made_by=(job.id, "seg"),
-            at=job.created_at,
-            zone="UTC",
-            algorithm=Algorithm("brain-tumour", "1.0.0"),
-            device="brain-tumour 1.0.0",
-            investigational=True,
-            tags={"SeriesDescription": "AI tumour"},
+            Making(
+                made_by=(job.id, "seg"),
+                at=job.created_at,
+                zone="UTC",
+                algorithm=Algorithm("brain-tumour", "1.0.0"),
+                device="brain-tumour 1.0.0",
+                tags={"SeriesDescription": "AI tumour"},
+            ),
         )
         instance = keep_ours(session, self.filled.archive, made.encode(), job.created_at)
         millilitres = float(marked.sum() * np.prod(SPACING) / 1000)

@@ -28,9 +28,9 @@ class HipDetector(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(layer(1, 12, 2), layer(12, 24, 2), layer(24, 24))
-        self.half = nn.Sequential(layer(24, 48, 2), layer(48, 48))
-        self.quarter = nn.Sequential(layer(48, 64, 2), layer(64, 64))
-        self.eighth = nn.Sequential(layer(64, 96, 2), layer(96, 96))
+        self.second = nn.Sequential(layer(24, 48, 2), layer(48, 48))
+        self.third = nn.Sequential(layer(48, 64, 2), layer(64, 64))
+        self.fourth = nn.Sequential(layer(64, 96, 2), layer(96, 96))
         self.up = nn.ModuleList([layer(96 + 64, 64), layer(64 + 48, 48), layer(48 + 24, 32)])
         self.heat = nn.Sequential(layer(32, 32), nn.Conv2d(32, len(SIDES), 1))
         self.edges = nn.Sequential(layer(32, 32), nn.Conv2d(32, 4, 1))
@@ -51,7 +51,7 @@ class HipDetector(nn.Module):
             to the left, upper, right and lower edge (N, 4, SIZE / 4, SIZE / 4), in pixels.
         """
         levels = [self.stem(image)]
-        for down in (self.half, self.quarter, self.eighth):
+        for down in (self.second, self.third, self.fourth):
             levels.append(down(levels[-1]))
         out = levels.pop()
         for up in self.up:

@@ -14,7 +14,7 @@ from pydicom.uid import SecondaryCaptureImageStorage as SingleFrame
 from pydicom.valuerep import DA, TM
 
 from overread.dicom.codes import Code
-from overread.dicom.derived import Making, coded, finish, refer_to, reference, start
+from overread.dicom.derived import Making, clean, coded, finish, refer_to, reference, start
 from overread.dicom.provenance import DerivedObject
 from overread.dicom.study import Instance, group_series
 
@@ -93,7 +93,8 @@ def encode_capture(
     made.ConversionType = "WSD"
     made.ImageType = ["DERIVED", "SECONDARY"]
     made.ContentDate, made.ContentTime = DA(local.date()), TM(local.time())
-    made.PatientOrientation = ""
+    made.PatientOrientation = ""  # it differs by frame, or is drawn
+    made.Laterality = str(clean(header).get("Laterality") or "")
     made.DerivationDescription = f"{description}; drawn for viewing, not for measuring"
     made.ContributingEquipmentSequence = [_equipment(making)]
     _pixels(made, pictures)

@@ -76,6 +76,9 @@ Study modules (PS3.3 C.7.1.1, C.7.2.1, C.7.2.2)."""
 DESCRIPTIVE_GROUPS = frozenset({0x0008, 0x0010, 0x0012})
 """Groups of which a value that does not fit its VR is left out, not copied."""
 
+FRAMES_GROUP = 0x5200
+"""Functional groups of multi-frame images."""
+
 TEXT_VRS = frozenset({"AE", "AS", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UT"})
 
 SERIES = {"SEG": 1, "RTSTRUCT": 2, "SR": 3, "OT": 4, "DOC": 5, "M3D": 6}
@@ -157,6 +160,23 @@ class Making:
         """Return a description as a Long String, marked where the object is investigational."""
         mark = INVESTIGATIONAL if self.investigational else ""
         return text[: LONGEST - len(mark)] + mark
+
+    def tracking(self, header: Dataset, label: str) -> tuple[str, UID]:
+        """Return TrackingID and TrackingUID of a finding (PS3.3 C.8.20.2, TID 1411).
+
+        The same finding of the same algorithm in the same study has the same, in every object and
+        every later job, whatever the algorithm's version.
+
+        Parameters
+        ----------
+        header : Dataset
+            Header of a source image.
+        label : str
+            What the finding is called: a segment's label.
+        """
+        name = self.algorithm.name
+        study = str(header.get("StudyInstanceUID", ""))
+        return f"{name}: {label}", derive_uid(study, "tracking", name, label)
 
     def series_number(self, header: Dataset, modality: str) -> int:
         """Return the SeriesNumber of the object: the source's, and two digits of its own."""
@@ -353,9 +373,12 @@ def clean(header: Dataset) -> Dataset:
     """Copy the header that patient and study are taken from, as Unicode and without bad values.
 
     Optional attributes whose value does not fit their VR are left out; those that every object has
-    are empty where the source has none.
+    are empty where the source has none. What an image says of its frames is left out too.
     """
-    copied = deepcopy(header)
+    copied = Dataset()
+    for element in header:
+        if element.tag.group != FRAMES_GROUP:
+            copied[element.tag] = deepcopy(element)
     copied.decode()
     for element in list(copied):
         if element.tag.group in DESCRIPTIVE_GROUPS and element.keyword not in IDENTITY:

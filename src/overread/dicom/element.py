@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 
-from pydicom import DataElement, Dataset
+from pydicom import DataElement, Dataset, Sequence
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import dictionary_VR, keyword_dict, tag_for_keyword
 from pydicom.errors import BytesLengthException, InvalidDicomError
@@ -268,6 +268,26 @@ def text(header: Dataset, element: str | int) -> tuple[str, ...]:
         f"({element >> 16:04X},{element & 0xFFFF:04X})" if isinstance(element, int) else element
     )
     return parse_address(written).read(header, Origin()).values
+
+
+def unreadable(header: Dataset, address: Address) -> str:
+    """Say why an element that is there cannot be read as what its VR says; empty where it can.
+
+    What `Address.read` gives of such an element is its bytes as text, where they are text.
+    """
+    holders = [header]
+    for part in address.parts:
+        inner: list[Dataset] = []
+        for holder in holders:
+            try:
+                tag = part.find(holder)
+                value = None if tag is None else holder[tag].value
+            except _UNREADABLE as error:
+                return f"{type(error).__name__}: {error}"
+            if isinstance(value, Sequence):
+                inner += value
+        holders = inner
+    return ""
 
 
 def _items(dataset: Dataset, part: Part) -> list[Dataset]:

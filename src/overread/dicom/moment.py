@@ -25,8 +25,8 @@ def acquired(header: Dataset) -> datetime | None:
             str(header.get(f"{kind}Date") or ""), str(header.get(f"{kind}Time") or "")
         ):
             return found
-    found = _DATETIME.fullmatch(str(header.get("AcquisitionDateTime") or "").strip())
-    return moment(found[1], found[2] or "") if found else None
+    both = _DATETIME.fullmatch(str(header.get("AcquisitionDateTime") or "").strip())
+    return moment(both[1], both[2] or "") if both else None
 
 
 def moment(date: str, time: str = "") -> datetime | None:

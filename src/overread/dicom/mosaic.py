@@ -115,7 +115,7 @@ def _from_first(header: Dataset, centres: NDArray[np.float64]) -> NDArray[np.flo
         for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
     )
     if (position.size, direction.size, spacing.size) != (3, 6, 2):
-        return centres - centres[0]  # `planes` refuses it
+        return np.asarray(centres - centres[0])  # `planes` refuses it
     half_rows, half_columns = (header.Rows - 1) / 2, (header.Columns - 1) / 2
     middle = (
         position

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.dicom.geometry import EVEN, Affine, Plane
+from overread.dicom.geometry import EVEN, Affine, Plane, stack
+from overread.dicom.study import Series
+from overread.dicom.volume import Mask, Probability
 
 SAME_PLACE_MM = 0.1
 """How far a corner of a mask's slice may lie from the same corner of its source image: above what
@@ -50,6 +52,11 @@ class Placement:
             if index is not None:
                 taken[..., plane, :, :] = array[..., index, :, :]
         return taken
+
+
+def planes_of(mask: Mask | Probability, source: Series) -> tuple[Plane, ...]:
+    """Return the images that a mask's slices lie on, ascending along their normal."""
+    return stack(source, getattr(mask.source, "planes", ()))
 
 
 def place(affine: Affine, shape: Sequence[int], planes: Sequence[Plane]) -> Placement:

@@ -1,445 +1,383 @@
-"""DICOM Segmentation objects (PS3.3 A.51): write a mask as one, and read one back as a mask."""
+"""DICOM Segmentation objects (PS3.3 A.51): write masks as one, and read one back."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
-from typing import Any
-from zoneinfo import ZoneInfo
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import DataElement, Dataset
-from pydicom.config import RAISE
-from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.tag import Tag
-from pydicom.valuerep import DA, DS, TM, PersonName, validate_value
+from pydicom import Dataset
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+)
+from pydicom.valuerep import DA, DS, TM
 
 from overread import __version__
-from overread.dicom.codes import ARTIFICIAL_INTELLIGENCE, Code, Segment
-from overread.dicom.geometry import Affine, Grid, Plane, group, lay_out
+from overread.dicom.codes import Code, Segment
+from overread.dicom.derived import (
+    LONGEST,
+    MANUFACTURER,
+    Making,
+    clean,
+    coded,
+    finish,
+    refer_to,
+    reference,
+)
+from overread.dicom.geometry import Grid, Plane, group, lay_out
+from overread.dicom.placing import SAME_PLACE_MM, place, planes_of
 from overread.dicom.provenance import DerivedObject, derive_uid
-from overread.dicom.study import Series
-from overread.dicom.volume import Mask
+from overread.dicom.study import Instance, Series
+from overread.dicom.volume import Mask, Probability
 from overread.errors import Refused
 
-MANUFACTURER = "Overread"
+Form = Literal["binary", "fractional", "labelmap"]
+"""SegmentationType: one bit a voxel and segment; its probability in 8 bits; one label a voxel."""
 
-SAME_PLACE_MM = 0.1
-"""How far a corner of a mask's slice may lie from the same corner of its source image: above what
-headers round away, far below a voxel."""
+Compression = Literal["none", "rle", "jpeg2000"]
+"""How the pixels are encoded; always without loss."""
 
-OWNED = frozenset(
-    {
-        "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID",
-        "FrameOfReferenceUID", "PatientID", "PatientName", "IssuerOfPatientID", "PatientBirthDate",
-        "AccessionNumber", "StudyID", "Modality", "SpecificCharacterSet", "TimezoneOffsetFromUTC",
-        "InstanceCreationDate", "InstanceCreationTime", "ContentDate", "ContentTime",
-        "ContentQualification",
-    }
-)  # fmt: skip
-"""What a pipeline may not set: identity, form and time of the object are its writer's business."""
+SYNTAX = {"none": ExplicitVRLittleEndian, "rle": RLELossless, "jpeg2000": JPEG2000Lossless}
 
-OWNED_GROUPS = frozenset({0x0002, 0x0028, 0x0062, 0x5200, 0x7FE0})
-"""Groups of the same kind: file meta, pixels' form, segments, functional groups, pixels."""
-
-IDENTITY = frozenset(
-    {"PatientID", "PatientName", "AccessionNumber", "StudyInstanceUID", "SeriesInstanceUID"}
-)
-"""Taken from the source images as it stands, whatever it looks like."""
-
-DESCRIPTIVE_GROUPS = frozenset({0x0008, 0x0010, 0x0012})
-"""Groups of which a value that does not fit its VR is left out, not copied."""
-
-TEXT_VRS = frozenset({"AE", "AS", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UT"})
-
-
-@dataclass(frozen=True)
-class Algorithm:
-    """What made the segmentation (PS3.3 table 10-19).
-
-    Attributes
-    ----------
-    name, version : str
-        AlgorithmName and AlgorithmVersion.
-    family : Code
-        AlgorithmFamilyCodeSequence.
-    source : str
-        AlgorithmSource: who makes it.
-    parameters : tuple of (str, str)
-        AlgorithmParameters: names and values.
-    """
-
-    name: str
-    version: str
-    family: Code = ARTIFICIAL_INTELLIGENCE
-    source: str = MANUFACTURER
-    parameters: tuple[tuple[str, str], ...] = ()
-
-
-def check_tags(tags: Mapping[str, Any]) -> dict[str, str]:
-    """Check attributes that a pipeline sets in the objects it makes.
-
-    Parameters
-    ----------
-    tags : mapping
-        Keyword (PS3.6) to value.
-
-    Raises
-    ------
-    ValueError
-        A keyword is unknown or not the pipeline's to set, or a value does not fit its VR.
-    """
-    checked: dict[str, str] = {}
-    for keyword, value in tags.items():
-        number = tag_for_keyword(keyword)
-        if number is None:
-            raise ValueError(f"{keyword} is not the keyword of a DICOM attribute")
-        if keyword in OWNED or Tag(number).group in OWNED_GROUPS:
-            raise ValueError(f"{keyword} is set by Overread and cannot be set by a pipeline")
-        vr = dictionary_VR(number)
-        if vr in ("SQ", "OB", "OW", "UN", "OB or OW", "OF", "OD", "OL", "OV"):
-            raise ValueError(f"{keyword} holds {vr}, which cannot be written as text")
-        for part in str(value).split("\\"):
-            validate_value(vr, part, RAISE)
-        checked[keyword] = str(value)
-    return checked
+FULL = 255
+"""MaximumFractionalValue: what stands for a probability of 1."""
 
 
 def write_seg(
-    mask: Mask,
+    masks: Mask | Probability | Sequence[Mask | Probability],
     source: Series,
+    making: Making,
     *,
-    made_by: tuple[str, ...],
-    at: datetime,
-    zone: str,
-    algorithm: Algorithm,
-    device: str,
-    investigational: bool,
-    tags: Mapping[str, Any] | None = None,
+    form: Form = "binary",
+    compress: Compression = "none",
 ) -> DerivedObject:
-    """Write a mask as a BINARY Segmentation into the Study of its source images.
+    """Write masks as a Segmentation into the Study of their source images.
 
-    The same arguments give the same bytes: UIDs are derived from ``made_by``, dates and times are
-    ``at``. A mask without any voxel is written with all frames, since an object with none is not
-    valid; otherwise empty frames are left out.
+    The same arguments give the same bytes. A mask without any voxel is written with all frames,
+    since an object with none is not valid; otherwise empty frames are left out.
 
     Parameters
     ----------
-    mask : Mask
-        On the grid of the source images, or on some of its slices.
+    masks : Mask, Probability, or several of them
+        On the planes of the source images, or on some of them. Their segments are numbered from 1
+        in the order given, as the Standard wants it, and may overlap unless it is a label map. Of
+        probabilities, what reaches their threshold counts, unless the form is fractional.
     source : Series
-        The images that the mask belongs to.
-    made_by : tuple of str
-        What identifies this object: job and step.
-    at : datetime
-        When it was made, aware.
-    zone : str
-        The zone of the source's dates and times, where they do not say their offset themselves.
-    algorithm : Algorithm
-        What made it.
-    device : str
-        DeviceSerialNumber: which configuration made it (pipeline and version).
-    investigational : bool
-        Marked so in ContentQualification (RESEARCH), ContentDescription and, unless ``tags`` sets
-        it, SeriesDescription.
-    tags : mapping, optional
-        Further attributes; see `check_tags`.
-
-    Returns
-    -------
-    DerivedObject
-        Its segments are numbered from 1, as the Standard wants it.
+        The images that the masks belong to.
+    making : Making
+        The facts of the job.
+    form : str
+        ``binary``, ``fractional`` (a mask has probabilities 0 and 1) or ``labelmap``, which not
+        every viewer reads yet.
+    compress : str
+        ``none``, ``rle`` (not for one bit a voxel: PS3.5 8.2.2) or ``jpeg2000``.
 
     Raises
     ------
     GeometryError
-        The source makes no regular grid.
-    Refused
-        The source has several multi-frame images.
+        The images do not say where they lie.
     ValueError
-        The mask does not lie on the source's grid, or has no segments, or a tag is wrong.
+        A mask does not lie on the source's images, or has no segments; a label map would overlap;
+        or form and compression do not go together.
     """
     import highdicom
 
-    wanted = check_tags(tags or {})
-    grid = lay_out(source)
-    labels, segments = _renumber(place(mask, grid), mask.segments)
-    images, labels = _images(grid, labels)
-    zone_offset = _offset(images[0], zone, at)
-    local = at.astimezone(timezone(zone_offset))
-    suffix = " (investigational)" if investigational else ""
-    description = f"Segmentation: {', '.join(segment.label for segment in segments)}"
+    if form == "binary" and compress == "rle":
+        raise ValueError(
+            "RLE cannot hold one bit a voxel; compress: jpeg2000, or form: labelmap or fractional"
+        )
+    masks = [masks] if isinstance(masks, Mask | Probability) else list(masks)
+    planes = planes_of(masks[0], source)
+    pixels, segments = _pixels(masks, planes, form)
+    images = _images(planes)
+    first, local = images[0], making.local(source.header)
+    description = making.describe(f"Segmentation: {', '.join(one.label for one in segments)}")
     seg = highdicom.seg.Segmentation(
         source_images=images,
-        pixel_array=labels,
-        segmentation_type="BINARY",
-        segment_descriptions=[_describe(segment, algorithm) for segment in segments],
-        series_instance_uid=derive_uid(*made_by, "series"),
-        series_number=abs(int(images[0].get("SeriesNumber") or 0)) % 10**7 * 100 + 1,
-        sop_instance_uid=derive_uid(*made_by, "instance"),
+        pixel_array=pixels,
+        segmentation_type=form.upper(),
+        segment_descriptions=[_describe(segment, first, making) for segment in segments],
+        series_instance_uid=making.uid("series"),
+        series_number=making.series_number(first, "SEG"),
+        sop_instance_uid=making.uid("instance"),
         instance_number=1,
         manufacturer=MANUFACTURER,
-        manufacturer_model_name=f"{algorithm.name} {algorithm.version}"[:64],
+        manufacturer_model_name=f"{making.algorithm.name} {making.algorithm.version}"[:LONGEST],
         software_versions=f"overread {__version__}",
-        device_serial_number=device[:64],
+        device_serial_number=making.device[:LONGEST],
         content_label="SEGMENTATION",
-        content_description=description[: 64 - len(suffix)] + suffix,
-        series_description=description[: 64 - len(suffix)] + suffix,
+        content_description=description,
+        series_description=description,
         content_date=DA(local.date()),
         content_time=TM(local.time()),
         series_date=DA(local.date()),
         series_time=TM(local.time()),
-        content_qualification="RESEARCH" if investigational else "PRODUCT",
+        content_qualification="RESEARCH",  # finish says what it is
         specific_character_set="ISO_IR 192",
-        omit_empty_frames=bool(labels.any()),
+        transfer_syntax_uid=SYNTAX[compress],
+        max_fractional_value=FULL,
+        omit_empty_frames=bool(pixels.any()),
     )
-    _settle(seg, made_by, local)
-    for keyword, value in wanted.items():
-        text = value.split("\\") if "\\" in value else value
-        seg.add(DataElement(keyword, dictionary_VR(keyword), text))
-    if investigational and "investigational" not in seg.ContentDescription.lower():
-        seg.ContentDescription = seg.ContentDescription[: 64 - len(suffix)] + suffix
-    sources = tuple(dict.fromkeys(plane.instance.uid for plane in grid.planes))
-    return DerivedObject(seg, "segmentation", segments, sources)
-
-
-def place(mask: Mask, grid: Grid) -> NDArray[Any]:
-    """Put each slice of a mask where its corners say it lies in a grid.
-
-    Returns
-    -------
-    ndarray, shape of the grid
-        The labels; 0 on slices that the mask does not have.
-
-    Raises
-    ------
-    ValueError
-        A slice of the mask lies on no slice of the grid, or is turned or scaled against it.
-    """
-    shape = mask.array.shape
-    if shape[1:] != grid.shape[1:]:
-        raise ValueError(
-            f"the mask has slices of {shape[1]} × {shape[2]}, the images {grid.shape[1]} × "
-            f"{grid.shape[2]}; put a step before it that brings it onto them: resample_mask"
-        )
-    ours, theirs = _corners(mask.affine, shape), _corners(grid.affine, grid.shape)
-    placed = np.zeros(grid.shape, dtype=mask.array.dtype)
-    for index in range(shape[0]):
-        distance = np.linalg.norm(theirs - ours[index], axis=-1).max(axis=1)
-        nearest = int(distance.argmin())
-        if distance[nearest] > SAME_PLACE_MM:
-            raise ValueError(
-                f"slice {index} of the mask lies {distance[nearest]:.2f} mm from the nearest "
-                "image; put a step before it that brings it onto them: resample_mask"
-            )
-        placed[nearest] = mask.array[index]
-    return placed
-
-
-def _corners(affine: Affine, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return three corners of each slice, mm; shape (slices, 3, 3)."""
-    slices = np.arange(shape[0])[:, None, None]
-    ends = np.array([[0, 0], [shape[1] - 1, 0], [0, shape[2] - 1]])[None]
-    index = np.concatenate(
-        [np.broadcast_to(slices, (shape[0], 3, 1)), np.broadcast_to(ends, (shape[0], 3, 2))], axis=2
+    organisation = making.uid("dimensions")
+    for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
+        item.DimensionOrganizationUID = organisation
+    used = _settle_references(seg, planes, images)
+    return finish(
+        seg,
+        source.header,
+        making,
+        kind="segmentation",
+        sources=(one.uid for one in used),
+        segments=segments,
     )
-    return np.asarray(index @ affine[:3, :3].T + affine[:3, 3])
+
+
+def _pixels(
+    masks: Sequence[Mask | Probability], planes: Sequence[Plane], form: Form
+) -> tuple[NDArray[Any], tuple[Segment, ...]]:
+    """Return pixels as highdicom takes them: labels, or segments stacked along the last axis."""
+    segments: list[Segment] = []
+    layers: list[NDArray[Any]] = []
+    for mask in masks:
+        numbers = [segment.number for segment in mask.segments]
+        order = sorted(range(len(numbers)), key=numbers.__getitem__)
+        shape = mask.array.shape[-3:]
+        array = place(mask.affine, shape, planes).take(mask.array)
+        if isinstance(mask, Mask):
+            if len(masks) == 1 and form != "fractional":
+                array, segments = _renumber(array, mask.segments)
+                return array, tuple(segments)
+            layers += [array == numbers[index] for index in order]
+        elif form == "fractional":
+            layers += [array[index] for index in order]
+        else:
+            layers += [array[index] >= mask.threshold for index in order]
+        segments += [mask.segments[index] for index in order]
+    if not segments:
+        raise ValueError("a segmentation has at least one segment; the mask describes none")
+    numbered = tuple(replace(one, number=index) for index, one in enumerate(segments, start=1))
+    if form == "fractional":
+        stacked = np.stack(layers, axis=-1).astype(np.float32, copy=False)
+        # What rounds to 0 is 0, so that its frames can be left out.
+        stacked[stacked < 0.5 / FULL] = 0
+        return stacked, numbered
+    labels = np.zeros(layers[0].shape, np.uint8 if len(layers) < 256 else np.uint16)
+    for number, layer in enumerate(layers, start=1):
+        if (labels[layer] != 0).any():
+            if form == "labelmap":
+                raise ValueError("a label map cannot hold segments that overlap; form: binary")
+            return np.stack(layers, axis=-1).view(np.uint8), numbered
+        labels[layer] = number
+    return labels, numbered
 
 
 def _renumber(
     labels: NDArray[Any], segments: Sequence[Segment]
-) -> tuple[NDArray[Any], tuple[Segment, ...]]:
+) -> tuple[NDArray[Any], list[Segment]]:
     """Give segments numbers from 1 without a gap, as PS3.3 C.8.20.2 requires."""
     if not segments:
         raise ValueError("a segmentation has at least one segment; the mask describes none")
     ordered = sorted(segments, key=lambda segment: segment.number)
+    if [segment.number for segment in ordered] == list(range(1, len(ordered) + 1)):
+        return labels, ordered
     new = np.zeros(ordered[-1].number + 1, dtype=labels.dtype)
     for number, segment in enumerate(ordered, start=1):
         new[segment.number] = number
-    return new[labels], tuple(
+    return new[labels], [
         replace(segment, number=number) for number, segment in enumerate(ordered, start=1)
-    )
+    ]
 
 
-def _images(grid: Grid, labels: NDArray[Any]) -> tuple[list[Dataset], NDArray[Any]]:
-    """Return the source images as highdicom takes them, and the labels in the same order.
+def _images(planes: Sequence[Plane]) -> list[Dataset]:
+    """Return each plane as a single-frame image, as highdicom takes its sources.
 
-    It takes one orientation and one spacing, to the last digit, and for a multi-frame image only
-    from its shared groups: they are given as the grid has them.
+    It takes one orientation and one spacing, to the last digit, so all have those of the first. A
+    frame of a multi-frame image is given as an image with a UID of its own; `_settle_references`
+    puts what is real back.
     """
-    header = grid.planes[0].instance.header
-    first = _clean(header)
+    plane = planes[0]
+    first = clean(plane.instance.header)
+    first.pop("NumberOfFrames", None)
     if not first.get("FrameOfReferenceUID"):
         # Only a broken or stripped series lacks it. A frame of its own says what is known: that
         # these images share their coordinates with the segmentation, and with nothing else.
         first.FrameOfReferenceUID = derive_uid(str(first.SeriesInstanceUID), "frame of reference")
-    orientation, measures = _orientation(grid), _measures(grid)
-    if not header.get("PerFrameFunctionalGroupsSequence"):
-        first.update(orientation)
-        first.update(measures)
-        return [first, *(_reference(plane, first) for plane in grid.planes[1:])], labels
-    if any(plane.instance.header is not header for plane in grid.planes):
-        raise Refused("the series has several multi-frame images; one was expected")
-    shared = Dataset()
-    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
-    first.SharedFunctionalGroupsSequence = [shared]
-    ordered = np.empty_like(labels)
-    for index, plane in enumerate(grid.planes):
-        ordered[plane.frame] = labels[index]
-        position = Dataset()
-        position.ImagePositionPatient = [DS(value, auto_format=True) for value in plane.position]
-        item = Dataset()
-        item.PlanePositionSequence = [position]
-        first.PerFrameFunctionalGroupsSequence[plane.frame] = item
-    return [first], ordered
-
-
-def _orientation(grid: Grid) -> Dataset:
-    found = Dataset()
-    plane = grid.planes[0]
-    found.ImageOrientationPatient = [
+    first.SOPClassUID = CTImageStorage  # any that has one frame
+    first.Rows, first.Columns = plane.size
+    first.ImageOrientationPatient = [
         DS(value, auto_format=True) for value in (*plane.along_row, *plane.along_column)
     ]
-    return found
-
-
-def _measures(grid: Grid) -> Dataset:
-    """Pixel measures; a voxel of a mask is as thick as the slices are apart."""
-    found = Dataset()
-    found.PixelSpacing = [DS(value, auto_format=True) for value in grid.planes[0].spacing]
-    found.SliceThickness = DS(float(np.linalg.norm(grid.affine[:3, 0])), auto_format=True)
-    return found
-
-
-def _reference(plane: Plane, first: Dataset) -> Dataset:
-    """Return what highdicom asks of each further image, shared attributes as the first has them."""
-    found = Dataset()
+    first.PixelSpacing = [DS(value, auto_format=True) for value in plane.spacing]
+    # A voxel of a mask is as thick as the slices are apart.
+    first.SliceThickness = DS(_thickness(planes), auto_format=True)
+    shared = Dataset()
     for keyword in (
         "SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Rows",
         "Columns", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
     ):  # fmt: skip
-        setattr(found, keyword, first[keyword].value)
-    found.SOPInstanceUID = plane.instance.uid
-    found.ImagePositionPatient = plane.instance.header.ImagePositionPatient
-    return found
+        shared[keyword] = first[keyword]
+    images = [first, *(Dataset() for _ in planes[1:])]
+    for image in images[1:]:
+        image.update(shared)
+    for index, (image, plane) in enumerate(zip(images, planes, strict=True)):
+        image.SOPInstanceUID = f"2.25.{index}"
+        image.ImagePositionPatient = [DS(value, auto_format=True) for value in plane.position]
+    return images
 
 
-def _clean(header: Dataset) -> Dataset:
-    """Copy the header that patient and study are taken from, as Unicode and without bad values."""
-    clean = deepcopy(header)
-    clean.decode()
-    for element in list(clean):
-        if element.tag.group in DESCRIPTIVE_GROUPS and element.keyword not in IDENTITY:
-            values = element.value if element.VM > 1 else [element.value]
-            try:
-                for value in values if element.VR in TEXT_VRS else ():
-                    validate_value(element.VR, str(value or ""), RAISE)
-            except ValueError:
-                del clean[element.tag]
-    for keyword in ("PatientID", "AccessionNumber", "StudyID"):
-        if clean.get(keyword) is None:
-            setattr(clean, keyword, "")
-    for keyword, kind in (("StudyDate", DA), ("StudyTime", TM), ("PatientBirthDate", DA)):
-        try:
-            setattr(clean, keyword, kind(clean.get(keyword) or None))
-        except ValueError:  # in the form of its VR, but no date: 20261399
-            setattr(clean, keyword, None)
-    for keyword in ("PatientName", "ReferringPhysicianName"):
-        setattr(clean, keyword, PersonName(str(clean.get(keyword) or "")))
-    sex = str(clean.get("PatientSex") or "")
-    clean.PatientSex = sex if sex in ("M", "F", "O") else ""
-    return clean
+def _thickness(planes: Sequence[Plane]) -> float:
+    """Distance between neighbouring slices in mm: the usual one, where they are not even."""
+    if len(planes) == 1:
+        return float(planes[0].instance.header.get("SliceThickness") or 1)
+    places = np.array([plane.position for plane in planes])
+    return float(np.median(np.linalg.norm(np.diff(places, axis=0), axis=1)))
 
 
-def _offset(header: Dataset, zone: str, at: datetime) -> timedelta:
-    """Offset from UTC of all dates and times of the object.
+def _settle_references(
+    seg: Dataset, planes: Sequence[Plane], images: Sequence[Dataset]
+) -> list[Instance]:
+    """Name the real images, and the frames of multi-frame ones, where `_images` stood in."""
+    real = {str(image.SOPInstanceUID): plane for image, plane in zip(images, planes, strict=True)}
+    derived = [
+        named
+        for item in seg.PerFrameFunctionalGroupsSequence
+        for derivation in item.get("DerivationImageSequence") or ()
+        for named in derivation.SourceImageSequence
+    ]
+    for named in {id(named): named for named in derived}.values():  # segments share them
+        plane = real[named.ReferencedSOPInstanceUID]
+        named.update(reference(plane.instance))
+        if not plane.tiles and int(plane.instance.header.get("NumberOfFrames") or 1) > 1:
+            named.ReferencedFrameNumber = plane.frame + 1
+    used = list({plane.instance.uid: plane.instance for plane in planes}.values())
+    seg.SourceImageSequence = [reference(instance) for instance in used]
+    refer_to(seg, Series(tuple(used)))
+    return used
 
-    There is one for the whole object (PS3.3 C.12.1.1), the study's date and time included: the
-    source's, or that of the site's zone on the day of the study.
-    """
-    written = re.fullmatch(r"([+-])(\d\d)(\d\d)", str(header.get("TimezoneOffsetFromUTC") or ""))
-    if written:
-        ahead = timedelta(hours=int(written[2]), minutes=int(written[3]))
-        return -ahead if written[1] == "-" else ahead
-    day = header.get("StudyDate")
-    when = datetime(day.year, day.month, day.day, 12) if day else at.replace(tzinfo=None)  # noqa: DTZ001
-    return ZoneInfo(zone).utcoffset(when) or timedelta(0)
 
-
-def _describe(segment: Segment, algorithm: Algorithm) -> Any:
+def _describe(segment: Segment, header: Dataset, making: Making) -> Any:
     import highdicom
 
-    def coded(code: Code) -> Any:
+    def concept(code: Code) -> Any:
         return highdicom.sr.CodedConcept(code.value, code.scheme, code.meaning)
 
-    return highdicom.seg.SegmentDescription(
+    algorithm = making.algorithm
+    tracking_id, tracking_uid = making.tracking(header, segment.label)
+    described = highdicom.seg.SegmentDescription(
         segment_number=segment.number,
         segment_label=segment.label,
-        segmented_property_category=coded(segment.category),
-        segmented_property_type=coded(segment.type),
+        segmented_property_category=concept(segment.category),
+        segmented_property_type=concept(segment.type),
         algorithm_type="AUTOMATIC",
         algorithm_identification=highdicom.AlgorithmIdentificationSequence(
             name=algorithm.name,
-            family=coded(algorithm.family),
+            family=concept(algorithm.family),
             version=algorithm.version,
             source=algorithm.source,
             parameters=dict(algorithm.parameters) or None,
         ),
-        anatomic_regions=[coded(segment.anatomy)] if segment.anatomy else None,
+        tracking_id=tracking_id,
+        tracking_uid=tracking_uid,
+        anatomic_regions=[concept(segment.anatomy)] if segment.anatomy else None,
         display_color=highdicom.color.CIELabColor.from_rgb(*segment.colour),
     )
+    if segment.laterality:
+        (kind,) = described.SegmentedPropertyTypeCodeSequence
+        kind.SegmentedPropertyTypeModifierCodeSequence = [coded(segment.laterality)]
+        if segment.anatomy:
+            (region,) = described.AnatomicRegionSequence
+            region.AnatomicRegionModifierSequence = [coded(segment.laterality)]
+    return described
 
 
-def _settle(seg: Dataset, made_by: tuple[str, ...], local: datetime) -> None:
-    """Put derived values where highdicom asked the clock or made a random UID."""
-    seg.InstanceCreationDate = DA(local.date())
-    seg.InstanceCreationTime = TM(local.time())
-    seg.TimezoneOffsetFromUTC = f"{local:%z}"
-    seg.ContributingEquipmentSequence[-1].ContributionDateTime = f"{local:%Y%m%d%H%M%S.%f%z}"
-    organisation = derive_uid(*made_by, "dimensions")
-    for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
-        item.DimensionOrganizationUID = organisation
-
-
-def read_seg(dataset: Dataset, source: Series) -> Mask:
-    """Read a Segmentation as a mask on the grid of its source images.
+def read_seg(dataset: Dataset, source: Series) -> Mask | Probability:
+    """Read a Segmentation on the grid of its source images.
 
     Parameters
     ----------
     dataset : Dataset
-        A BINARY or FRACTIONAL Segmentation (a fraction above half counts).
+        A Segmentation or Label Map Segmentation, ours or another maker's.
     source : Series
         The images it belongs to.
 
+    Returns
+    -------
+    Mask or Probability
+        A Mask if no voxel is of two segments. A Probability if it is FRACTIONAL, or if segments
+        overlap: then with the values 0 and 1.
+
     Raises
     ------
+    GeometryError
+        The images make no regular grid.
     Refused
-        It is no Segmentation, its segments overlap, or a frame lies on none of the images.
+        It is no Segmentation, a frame lies on none of the images, or it has no pixels to read.
     """
     if str(dataset.get("Modality")) != "SEG":
         raise Refused(f"object {dataset.get('SOPInstanceUID')} is no Segmentation")
     grid = lay_out(source)
-    segments = tuple(_segment(item) for item in dataset.SegmentSequence)
+    segments = tuple(_segment(item) for item in dataset.SegmentSequence if item.SegmentNumber)
+    frames = _frames(dataset, grid)
+    where = (grid.affine, segments, str(dataset.get("FrameOfReferenceUID", "")))
     kind = np.uint8 if max(segment.number for segment in segments) < 256 else np.uint16
+    if dataset.get("SegmentationType") == "FRACTIONAL":
+        full = int(dataset.get("MaximumFractionalValue", 1))
+        return Probability(_layers(frames, segments, grid, np.float32(full)), *where)
     labels = np.zeros(grid.shape, dtype=kind)
-    pixels = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
-    half = int(dataset.get("MaximumFractionalValue", 1)) / 2
+    for number, index, pixels in frames:
+        if number is None:
+            labels[index] = pixels
+            continue
+        inside = pixels > 0
+        if (labels[index][inside] != 0).any():
+            return Probability(_layers(frames, segments, grid, np.float32(1)), *where)
+        labels[index][inside] = number
+    return Mask(labels, *where)
+
+
+def _frames(dataset: Dataset, grid: Grid) -> list[tuple[int | None, int, NDArray[Any]]]:
+    """Return each frame's segment (none in a label map), slice and pixels."""
+    try:
+        pixels = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
+    except (AttributeError, ValueError, RuntimeError, NotImplementedError) as error:
+        raise Refused(
+            f"segmentation {dataset.get('SOPInstanceUID')}: its pixels cannot be read ({error})"
+        ) from error
+    if pixels.shape[1:] != grid.shape[1:]:
+        raise Refused(
+            f"segmentation {dataset.SOPInstanceUID} has frames of {dataset.Rows} × "
+            f"{dataset.Columns}, its images {grid.shape[1]} × {grid.shape[2]}"
+        )
+    label_map = dataset.get("SegmentationType") == "LABELMAP"
+    found = []
     for item, frame in zip(dataset.PerFrameFunctionalGroupsSequence, pixels, strict=True):
         identified = group(item, "SegmentIdentificationSequence", dataset)
         position = group(item, "PlanePositionSequence", dataset)
-        if identified is None or position is None:
+        if position is None or (identified is None and not label_map):
             raise Refused(f"segmentation {dataset.SOPInstanceUID}: a frame says not where it is")
-        number = int(identified.ReferencedSegmentNumber)
+        number = int(identified.ReferencedSegmentNumber) if identified else None
         index = _slice_at(np.array(position.ImagePositionPatient, dtype=float), grid)
-        inside = frame > half
-        if (labels[index][inside] != 0).any():
-            raise Refused(f"segmentation {dataset.SOPInstanceUID}: its segments overlap")
-        labels[index][inside] = number
-    return Mask(labels, grid.affine, segments, str(dataset.get("FrameOfReferenceUID", "")))
+        found.append((number, index, frame))
+    return found
+
+
+def _layers(
+    frames: Sequence[tuple[int | None, int, NDArray[Any]]],
+    segments: Sequence[Segment],
+    grid: Grid,
+    full: np.float32,
+) -> NDArray[np.float32]:
+    layers = np.zeros((len(segments), *grid.shape), np.float32)
+    place_of = {segment.number: index for index, segment in enumerate(segments)}
+    for number, index, pixels in frames:
+        if number is not None:
+            layers[place_of[number], index] = pixels / full
+    return layers
 
 
 def _slice_at(position: NDArray[np.float64], grid: Grid) -> int:
@@ -461,6 +399,9 @@ def _segment(item: Dataset) -> Segment:
         )
 
     anatomy = item.get("AnatomicRegionSequence")
+    side = item.SegmentedPropertyTypeCodeSequence[0].get(
+        "SegmentedPropertyTypeModifierCodeSequence"
+    )
     colour = item.get("RecommendedDisplayCIELabValue")
     segment = Segment(
         int(item.SegmentNumber),
@@ -468,6 +409,7 @@ def _segment(item: Dataset) -> Segment:
         code(item.SegmentedPropertyCategoryCodeSequence),
         code(item.SegmentedPropertyTypeCodeSequence),
         code(anatomy) if anatomy else None,
+        laterality=code(side) if side else None,
     )
     if not colour:
         return segment

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -186,8 +187,11 @@ def arrange(series: Series, policies: Policies = STRICT) -> Arrangement:
 
 
 def _without_localisers(found: list[Plane], policies: Policies) -> Parted:
-    scouts = [plane for plane in found if "LOCALIZER" in plane.values("ImageType")]
-    rest = [plane for plane in found if plane not in scouts]
+    scouts: list[Plane] = []
+    rest: list[Plane] = []
+    for plane in found:
+        kind = plane.instance.header.get("ImageType") or ()
+        (scouts if "LOCALIZER" in kind else rest).append(plane)
     if not scouts or not rest:
         return found, []
     if policies.localiser == "drop":
@@ -234,7 +238,7 @@ def _positions(found: Sequence[Plane]) -> list[list[Plane]]:
     ordered = in_order(found)
     starts = np.flatnonzero(np.diff(heights(ordered)) >= SAME_POSITION_MM) + 1
     bounds = [0, *starts.tolist(), len(ordered)]
-    return [ordered[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [ordered[a:b] for a, b in pairwise(bounds)]
 
 
 Value = tuple[float | str, ...]
@@ -323,7 +327,8 @@ def _check_one_volume(ordered: Sequence[Plane]) -> None:
 
 def _varying(several: Sequence[Sequence[Plane]], addresses: Sequence[str]) -> list[str]:
     """Say what takes different values at one position, and which; what tells all apart, first."""
-    apart, partly = [], []
+    apart: list[str] = []
+    partly: list[str] = []
     for address in addresses:
         values = [[_value(plane, address) for plane in place] for place in several]
         counts = [(len(set(place)), len(place)) for place in values]

@@ -7,20 +7,24 @@ The one convention of this house: arrays are indexed ``(slice, row, column)`` an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset
 
 from overread.dicom.codes import Segment
-from overread.dicom.geometry import Affine, Plane, group, lay_out
+from overread.dicom.pixels import kind_of, read_frames, write_values
+from overread.dicom.planes import Affine, Plane
+from overread.dicom.sampling import interpolate_slices, straighten
+from overread.dicom.stacks import STRICT, Arrangement, Policies, arrange
 from overread.dicom.study import Instance, Series
-from overread.errors import Refused
 
-__all__ = ["HOUNSFIELD", "Affine", "Mask", "Probability", "Source", "Volume", "read_volume"]
+__all__ = [
+    "HOUNSFIELD", "Affine", "Mask", "Probability", "Source", "Volume", "read_planes", "read_volume",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +45,16 @@ class Source:
     back : ndarray, shape (4, 4), float64
         LPS millimetres of the present voxels to those of the source: the identity unless the volume
         was registered to another exam.
+    planes : tuple of (str, int)
+        SOPInstanceUID and index of the frame of every plane that was read; none where that is all
+        of the series.
     """
 
     shape: tuple[int, int, int]
     affine: Affine
     frame_of_reference: str = ""
     back: Affine = field(default_factory=lambda: np.eye(4))
+    planes: tuple[tuple[str, int], ...] = ()
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -215,18 +223,26 @@ class Probability:
 
 HOUNSFIELD = "[hnsf'U]"
 
+UNITS = {"BQML": "Bq/mL", "CNTS": "{counts}", "GML": "g/mL", "PROPCPS": "1", "NONE": "1"}
+"""Units of a PET image (PS3.3 C.8.9.1.1.3) in UCUM."""
 
-def read_volume(series: Series) -> Volume:
+THREADS = 4
+"""Threads that read images; reading and converting uncompressed pixels lets others run."""
+
+
+def read_volume(series: Series, policies: Policies = STRICT) -> Volume:
     """Read the pixels of a series as one volume.
 
     Every transfer syntax that pydicom decodes is read. Each slice's own RescaleSlope and
-    RescaleIntercept are applied. Values of MONOCHROME1 images are *not* inverted: that attribute
-    says how to show them, not what they are. Padding stays as it is.
+    RescaleIntercept (or ModalityLUTSequence) are applied. Values of MONOCHROME1 images are *not*
+    inverted: that attribute says how to show them, not what they are. Padding stays as it is.
 
     Parameters
     ----------
     series : Series
-        In any order; single-frame or multi-frame.
+        In any order; single-frame or multi-frame, or Siemens mosaics.
+    policies : Policies
+        What may be read that is no plain regular volume; by default nothing.
 
     Returns
     -------
@@ -240,54 +256,61 @@ def read_volume(series: Series) -> Volume:
     Refused
         An image has no pixels, colour pixels, or pixels that cannot be decoded.
     """
-    grid = lay_out(series)
-    array = np.empty(grid.shape, dtype=np.float32)
-    frames = lru_cache(maxsize=1)(_frames)
-    for index, plane in enumerate(grid.planes):
-        slope, intercept, _ = _rescale(plane)
-        array[index] = frames(plane.instance)[plane.frame]
-        array[index] *= slope
-        array[index] += intercept
-    header = series.header
+    return read_planes(arrange(series, policies))
+
+
+def read_planes(arrangement: Arrangement) -> Volume:
+    """Read the pixels of planes that were arranged as one volume.
+
+    Memory is at most that of two such volumes, and some slices.
+
+    Raises
+    ------
+    Refused
+        As `read_volume`.
+    """
+    planes = arrangement.planes
+    array = np.empty((len(planes), *planes[0].size), np.float32)
+    _read(planes, array)
+    if not np.array_equal(arrangement.places, np.arange(len(planes))):
+        array = interpolate_slices(array, arrangement.places)
+    affine = arrangement.affine
+    header = planes[0].instance.header
+    frame_of_reference = str(header.get("FrameOfReferenceUID", ""))
+    source = None
+    if arrangement.straighten or arrangement.left_out:
+        chosen = tuple(plane.key for plane in planes) if arrangement.left_out else ()
+        source = Source(_shape(array), affine, frame_of_reference, planes=chosen)
+    if arrangement.straighten:
+        array, affine = straighten(array, affine)
     modality = str(header.get("Modality", ""))
-    kind = _rescale(grid.planes[0])[2]
-    return Volume(
-        array,
-        grid.affine,
-        str(header.get("FrameOfReferenceUID", "")),
-        HOUNSFIELD if modality == "CT" and kind in ("", "HU") else "1",
-        modality,
-    )
+    return Volume(array, affine, frame_of_reference, _unit(planes[0]), modality, source)
 
 
-def _frames(instance: Instance) -> NDArray[Any]:
-    try:
-        pixels = instance.dataset().pixel_array
-    except (AttributeError, ValueError, RuntimeError, NotImplementedError, EOFError) as error:
-        raise Refused(
-            f"image {instance.uid}: its pixels cannot be read ({error}); send the image again"
-        ) from error
-    if int(instance.header.get("SamplesPerPixel") or 1) != 1:
-        raise Refused(f"image {instance.uid} is in colour; one value per pixel was expected")
-    return pixels if pixels.ndim == 3 else pixels[None]
-
-
-def _rescale(plane: Plane) -> tuple[float, float, str]:
+def _unit(plane: Plane) -> str:
     header = plane.instance.header
-    place: Dataset | None = header
-    if header.get("PerFrameFunctionalGroupsSequence"):
-        item = header.PerFrameFunctionalGroupsSequence[plane.frame]
-        place = group(item, "PixelValueTransformationSequence", header)
-    if place is None:
-        return 1.0, 0.0, ""
-    if place.get("ModalityLUTSequence"):
-        raise Refused(
-            f"{plane.name} maps its values through a ModalityLUTSequence, which is not read; "
-            "RescaleSlope and RescaleIntercept were expected"
-        )
-    slope, intercept = place.get("RescaleSlope"), place.get("RescaleIntercept")
-    return (
-        1.0 if slope is None else float(slope),
-        0.0 if intercept is None else float(intercept),
-        str(place.get("RescaleType") or ""),
-    )
+    match str(header.get("Modality", "")):
+        case "CT":
+            return HOUNSFIELD if kind_of(plane) in ("", "HU") else "1"
+        case "PT":
+            return UNITS.get(str(header.get("Units", "")), "1")
+        case _:
+            return "1"
+
+
+def _read(planes: Sequence[Plane], array: NDArray[np.float32]) -> None:
+    """Read planes into an array: the planes of one image by one thread, so that it is read once."""
+    images: dict[Instance, list[int]] = {}
+    for index, plane in enumerate(planes):
+        images.setdefault(plane.instance, []).append(index)
+
+    def read(image: Instance) -> None:
+        indices = images[image]
+        indices.sort(key=lambda index: planes[index].frame)
+        frames = read_frames(image, [planes[index].frame for index in indices])
+        for index, stored in zip(indices, frames, strict=True):
+            write_values(planes[index], stored, array[index])
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for _ in pool.map(read, images):
+            pass

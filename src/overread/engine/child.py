@@ -36,10 +36,6 @@ from overread.operators.run import run
 from overread.pipelines.model import ModelCard
 from overread.pipelines.ports import Context, Model, Progress, signature
 
-_FILE_BYTES = 32 << 30
-"""No file that a step writes may be larger; a CT of 2,000 slices as float64 has 4 GB."""
-
-
 _TOLD_SECONDS = 0.25
 
 
@@ -217,12 +213,51 @@ class _Telling:
             _say(self._channel, {"progress": [done, of, what]})
 
 
+class _Asking:
+    """Asks the worker to run a step's program, and waits until it has.
+
+    Parameters
+    ----------
+    folder : Path
+        What is exchanged with the program; made here.
+    ask : callable
+        Returns the worker's answer: ``log``, and ``notes`` or ``failed``.
+    """
+
+    def __init__(self, folder: Path, ask: Callable[[], dict[str, Any]]) -> None:
+        self.folder = folder
+        self._ask = ask
+        folder.mkdir(mode=0o700)
+
+    def __call__(self) -> list[str]:
+        told = self._ask()
+        print(told["log"], end="", flush=True)
+        if "failed" in told:
+            raise StepFailed(told["failed"])
+        return list(told["notes"])
+
+
+def _limit(memory: int, disk: int, tasks: int) -> None:
+    """Set the limits that the kernel keeps, for this process and each that it starts."""
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (disk, disk))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if counts_its_own_tasks():
+        resource.setrlimit(resource.RLIMIT_NPROC, (tasks, tasks))
+
+
+def counts_its_own_tasks() -> bool:
+    """Say whether RLIMIT_NPROC counts what runs in this box, and not all that the user runs.
+
+    It does so in a user namespace of one's own, since Linux 5.14.
+    """
+    version = tuple(map(int, os.uname().release.split(".")[:2]))
+    return version >= (5, 14) and Path("/proc/self/uid_map").read_text().split()[2] == "1"
+
+
 def main() -> None:
     """Serve requests until the worker closes our stdin."""
-    limit = int(sys.argv[1])
-    # Both hold for each process. RLIMIT_NPROC would count those of the user outside as well.
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_BYTES, _FILE_BYTES))
+    _limit(*map(int, sys.argv[1:]))
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what operators print is not an answer
     logging.basicConfig(

@@ -7,7 +7,8 @@ stays up from job to job, so that packages and weights load once.
 
 The memory limit is RLIMIT_DATA, which the child sets for itself and cannot raise again: an
 allocation past it fails where it is asked for, as a MemoryError with a traceback that names the
-line. Watching the resident size from outside would only see it afterwards, and could only kill.
+line. It holds for each process; what several take together, how many there are, and the space of
+the job's files are watched from outside, which can only kill (`overread.engine.usage`).
 """
 
 from __future__ import annotations
@@ -31,11 +32,17 @@ from typing import IO, Any, Literal
 import structlog
 
 from overread.engine import doors
+from overread.engine.usage import Meter
 from overread.errors import Refused, StepFailed
 from overread.pipelines.ports import Progress
 
 _log = structlog.get_logger(__name__)
 
+Launch = Callable[[float, Callable[[], None]], dict[str, Any]]
+"""Runs a step's program outside: given the seconds it has, and what to call while it waits. Returns
+``log`` (what it printed), and ``notes`` or ``failed`` (why)."""
+
+_NOTHING_OUTSIDE = {"failed": "this step has no program to run outside", "log": ""}
 _START_SECONDS = 120.0
 _WATCH_SECONDS = 0.1
 _ANSWER_BYTES = 64 << 20
@@ -74,6 +81,10 @@ class Box:
         Bytes.
     threads : int
         How many threads numerical libraries may start.
+    disk : int
+        Bytes that the files of its work folder may take.
+    tasks : int
+        Processes and threads that it may start.
     work : Path
         The one folder it may write to; `Children` gives each child its own below it.
     readable : tuple of Path
@@ -89,6 +100,8 @@ class Box:
     work: Path
     readable: tuple[Path, ...] = ()
     hidden: tuple[Path, ...] = ()
+    disk: int = 20 * 10**9
+    tasks: int = 2000
 
     def problem(self) -> str:
         """Say why this isolation does not work here; empty when it does."""
@@ -103,7 +116,8 @@ class Box:
 
     def command(self) -> list[str]:
         """Return the command line of a child."""
-        child = [sys.executable, "-P", "-m", "overread.engine.child", str(self.memory)]
+        limits = [str(limit) for limit in (self.memory, self.disk, self.tasks)]
+        child = [sys.executable, "-P", "-m", "overread.engine.child", *limits]
         return child if self.isolation == "none" else [*self._walls(), *child]
 
     def environment(self) -> dict[str, str]:
@@ -173,6 +187,7 @@ class Child:
 
     def __init__(self, box: Box) -> None:
         self.box = box
+        self._meter = Meter(box.work, box.memory, box.disk, box.tasks)
         self._process: subprocess.Popen[bytes] | None = None
         self._pending = b""
         self._ready = False
@@ -199,6 +214,7 @@ class Child:
         timeout: float,
         watch: Callable[[], None],
         progress: Progress | None = None,
+        outside: Launch | None = None,
     ) -> dict[str, Any]:
         """Run one step.
 
@@ -214,6 +230,8 @@ class Child:
             process is killed and the error goes on.
         progress : Progress, optional
             Told how far the step has come.
+        outside : Launch, optional
+            Runs the step's program, for a step that has one.
 
         Returns
         -------
@@ -238,7 +256,7 @@ class Child:
                 stdin.flush()
             except BrokenPipeError:
                 raise StepFailed(self._obituary()) from None
-            answer = self._answer(timeout, watch, progress)
+            answer = self._answer(timeout, watch, progress, outside)
         if "refused" in answer:
             raise Refused(answer["refused"])
         if "memory" in answer:
@@ -273,20 +291,36 @@ class Child:
         return process, process.stdin, process.stdout
 
     def _answer(
-        self, timeout: float, watch: Callable[[], None], progress: Progress | None = None
+        self,
+        timeout: float,
+        watch: Callable[[], None],
+        progress: Progress | None = None,
+        outside: Launch | None = None,
     ) -> dict[str, Any]:
         """Wait for what the child says of the step; on the way, how far it has come."""
-        _, _, stdout = self._pipes()
-        ends = time.monotonic() + timeout
+        process, stdin, stdout = self._pipes()
+        ends, looked = time.monotonic() + timeout, 0.0
+
+        def look() -> None:
+            watch()
+            self._meter.look(process.pid)
+
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(stdout, selectors.EVENT_READ)
-                while (answer := self._said(progress)) is None:
+                while (answer := self._said(progress)) is None or "outside" in answer:
                     left = ends - time.monotonic()
+                    if answer is not None:
+                        told = outside(left, look) if outside else _NOTHING_OUTSIDE
+                        stdin.write(json.dumps(told).encode() + b"\n")
+                        stdin.flush()
+                        continue
                     if left <= 0:
                         raise StepFailed(f"it ran longer than its {timeout:g} s and was stopped")
+                    if time.monotonic() - looked > _WATCH_SECONDS:
+                        look()
+                        looked = time.monotonic()
                     if not selector.select(min(left, _WATCH_SECONDS)):
-                        watch()
                         continue
                     data = os.read(stdout.fileno(), 1 << 16)
                     if not data:

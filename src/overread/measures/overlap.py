@@ -75,8 +75,8 @@ def surface_distances(
     if not one.any() or not other.any():
         return None if one.any() or other.any() else Distances(0.0, 0.0)
     places, areas = zip(surface(one, affine), surface(other, affine), strict=True)
-    there = KDTree(places[1]).query(places[0])[0]
-    back = KDTree(places[0]).query(places[1])[0]
+    there = np.asarray(KDTree(places[1]).query(places[0])[0])
+    back = np.asarray(KDTree(places[0]).query(places[1])[0])
     return Distances(
         float(np.average(np.concatenate([there, back]), weights=np.concatenate(areas))),
         max(_percentile(there, areas[0], percentile), _percentile(back, areas[1], percentile)),

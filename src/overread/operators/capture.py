@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
@@ -21,7 +22,7 @@ from overread.operators import drawing
 from overread.operators.drawing import Line, Mark, Words
 from overread.operators.making import Tags, making
 from overread.pipelines.ports import Account, Context
-from overread.validation.results import Classification, Detections, Measurement, Measurements
+from overread.validation.results import Class, Classification, Detections, Measurement, Measurements
 
 SOFT_TISSUE = (40.0, 400.0)
 """Centre and width in Hounsfield units of the window for CT, unless the pipeline sets one."""
@@ -34,6 +35,9 @@ MOST_LINES = 8
 
 SAME_GRID = 1e-3
 """How far two affines of one grid may differ, mm."""
+
+OPPOSITE = {"L": "R", "R": "L", "A": "P", "P": "A", "H": "F", "F": "H"}
+"""Sides of the patient, as PatientOrientation names them."""
 
 TEXT_HEIGHT = 1 / 44
 """Height of a letter, of the longer side of a picture."""
@@ -89,8 +93,8 @@ def write_capture(  # noqa: PLR0917 - what may be drawn, each from a step of its
     size : int
         Longer side of a picture, in pixels, without the bands.
     window : tuple of float, optional
-        Centre and width of what is shown, in the volume's or images' unit. By itself: for Hounsfield
-        units 40 and 400, else from the values.
+        Centre and width of what is shown, in the volume's or images' unit. By itself: 40 and 400
+        for Hounsfield units, else from the values.
     tags : dict, optional
         Attributes to set, by keyword.
 
@@ -102,33 +106,48 @@ def write_capture(  # noqa: PLR0917 - what may be drawn, each from a step of its
     """
     if (volume is None) == (images is None):
         raise ValueError("write_capture draws either a volume or images: bind one of the two")
-    brush = _Brush(size, window, "AI" if context.stage == "clinical" else "AI · investigational")
-    values = [_value(item, mask) for item in measurements.items] if measurements else []
-    maker = _maker(context, mask, detections, classification)
+    brush = _Brush(
+        size,
+        window,
+        standing="AI" if context.stage == "clinical" else "AI · investigational",
+        maker=_maker(context, mask, detections, classification),
+        values=[_value(item, mask) for item in measurements.items] if measurements else [],
+    )
     if volume is not None:
-        drawn = _slices(brush, source, volume, mask, values, maker, at_most)
+        pictures = list(_slices(brush, source, volume, mask, at_most))
     else:
         assert images is not None  # noqa: S101 - one of the two is bound
-        drawn = _images(brush, source, images, (detections, classification), values, maker, at_most)
-        if len(images) > at_most:
-            account.unused += [(one.uid, "beyond at_most") for one in images.items[at_most:]]
-    model = next((one.model for one in (classification, detections, mask) if one and one.model), "")
+        shown = [_findings(image, detections, classification) for image in images.items[:at_most]]
+        pictures = list(_images(brush, source, shown, len(images)))
+        account.unused += [(one.uid, "beyond at_most") for one in images.items[at_most:]]
+        if not all(_letters(picture.sources[0][0]) for picture in pictures):
+            account.notes.append("without the patient's sides: an image does not say them")
+    model = next((one.model for one in (classification, detections, mask) if one), "")
     made = encode_capture(
-        list(drawn), making(context, model, tags), description=f"Capture: {context.pipeline}"
+        pictures, making(context, model, tags), description=f"Capture: {context.pipeline}"
     )
     account.used.extend((uid, "drawn") for uid in made.sources)
     return made
 
 
 class _Brush:
-    """How pictures are drawn: their size, their window, and what all of them say."""
+    """How pictures are drawn: their size, their window, and the words that all of them have."""
 
-    def __init__(self, size: int, window: tuple[float, float] | None, standing: str) -> None:
-        self.size, self.window, self.standing = size, window, standing
+    def __init__(
+        self,
+        size: int,
+        window: tuple[float, float] | None,
+        *,
+        standing: str,
+        maker: str,
+        values: Sequence[Line],
+    ) -> None:
+        self.size, self.window, self.values = size, window, values
         self.unit = max(9.0, size * TEXT_HEIGHT)
+        self._standing, self._maker = standing, maker
 
     def limits(self, array: NDArray[np.generic], unit: str) -> tuple[float, float]:
-        """Values that become black and white."""
+        """Return the values that become black and white."""
         centre, width = self.window or (SOFT_TISSUE if unit == HOUNSFIELD else (0.0, 0.0))
         if width:
             return centre - width / 2, centre + width / 2
@@ -139,12 +158,12 @@ class _Brush:
         low, high = np.percentile(above[:: max(1, above.size // 10**6)], PERCENTILES)
         return float(low), float(high)
 
-    def words(self, place: str, lines: Sequence[Line], maker: str) -> Words:
-        """What stands around one picture."""
+    def words(self, place: str, lines: Sequence[Line]) -> Words:
+        """Return what stands around one picture."""
         shown = list(lines[:MOST_LINES])
         if len(lines) > MOST_LINES:
             shown[-1:] = [Line(f"and {len(lines) - MOST_LINES + 1} more")]
-        return Words(self.standing, place, tuple(shown), maker)
+        return Words(self._standing, place, tuple(shown), self._maker)
 
 
 def _value(item: Measurement, mask: Mask | None) -> Line:
@@ -168,13 +187,7 @@ def _maker(
 
 
 def _slices(
-    brush: _Brush,
-    source: Series | Exam,
-    volume: Volume,
-    mask: Mask | None,
-    values: Sequence[Line],
-    maker: str,
-    at_most: int,
+    brush: _Brush, source: Series | Exam, volume: Volume, mask: Mask | None, at_most: int
 ) -> Iterator[Picture]:
     """Draw the key slices of a volume, in order."""
     if mask is not None and not (
@@ -185,33 +198,31 @@ def _slices(
             f"the mask ({mask.array.shape}) lies on another grid than the volume "
             f"({volume.array.shape}); put a step before it that brings it there: resample_mask"
         )
-    low, high = brush.limits(volume.array, volume.unit)
-    rows, columns = drawing.upright(volume.affine)
+    segments = mask.segments if mask is not None else ()
+    labels = mask.array if mask is not None else np.zeros(volume.array.shape, dtype=np.uint8)
+    lines = list(brush.values) or [Line(one.label, one.colour) for one in segments]
+    if mask is not None and not labels.any():
+        lines.append(Line("Nothing was found"))
+    limits = brush.limits(volume.array, volume.unit)
+    turned = drawing.upright(volume.affine)
     _, down, along = volume.spacing
     area = drawing.fit(volume.array.shape[1:], (down, along), brush.size)
-    count = len(volume.array)
-    lines = list(values)
-    if mask is not None and not lines:
-        lines = [Line(one.label, one.colour) for one in mask.segments]
-    if mask is not None and not mask.array.any():
-        lines.append(Line("Nothing was found"))
-    made_of = _sources(source, volume)
-    for index in key_slices(mask.array if mask is not None else None, count, at_most):
-        plane = volume.array[index][rows, columns]
-        picture = drawing.enlarge(drawing.grey(plane, low, high), *area)
-        for segment in mask.segments if mask is not None else ():
-            assert mask is not None  # noqa: S101 - for the type checker
-            inside = (mask.array[index] == segment.number)[rows, columns]
+    count, made_of = len(volume.array), _sources(source, volume)
+    for index in key_slices(labels, at_most):
+        grey = drawing.grey(volume.array[index][turned], *limits)
+        picture = drawing.enlarge(grey, *area)
+        for segment in segments:
+            inside = (labels[index] == segment.number)[turned]
             if inside.any():
                 picture = drawing.paint_segment(picture, inside, segment.colour)
         drawing.paint_sides(picture, drawing.sides(volume.affine), brush.unit)
         drawing.paint_bar(picture, along * volume.array.shape[2] / picture.width, brush.unit)
-        words = brush.words(f"slice {index + 1} of {count}", lines, maker)
+        words = brush.words(f"slice {index + 1} of {count}", lines)
         pixels = drawing.compose(picture, area, words, len(words.lines), brush.unit)
         yield Picture(pixels, f"slice {index + 1}/{count}", made_of[index])
 
 
-def key_slices(labels: NDArray[np.generic] | None, count: int, at_most: int) -> list[int]:
+def key_slices(labels: NDArray[np.generic], at_most: int) -> list[int]:
     """Choose the slices that show most.
 
     First those on which each segment is largest, the larger segments first; then others, spread
@@ -219,10 +230,8 @@ def key_slices(labels: NDArray[np.generic] | None, count: int, at_most: int) -> 
 
     Parameters
     ----------
-    labels : ndarray, shape (slices, rows, columns), optional
+    labels : ndarray, shape (slices, rows, columns)
         0 is background.
-    count : int
-        How many slices there are.
     at_most : int
         How many to choose.
 
@@ -231,15 +240,12 @@ def key_slices(labels: NDArray[np.generic] | None, count: int, at_most: int) -> 
     list of int
         Ascending, each once.
     """
-    chosen: list[int] = []
-    held = np.arange(count)
-    if labels is not None and labels.any():
-        held = np.flatnonzero(labels.any(axis=(1, 2)))
-        numbers = [number for number in np.unique(labels) if number]
-        areas = {number: (labels == number).sum(axis=(1, 2)) for number in numbers}
-        for number in sorted(numbers, key=lambda one: -int(areas[one].sum())):
-            chosen.append(int(areas[number].argmax()))
-    chosen = list(dict.fromkeys(chosen))[:at_most]
+    held = np.flatnonzero(labels.any(axis=(1, 2)))
+    if not held.size:
+        held = np.arange(len(labels))
+    areas = [(labels == number).sum(axis=(1, 2)) for number in np.unique(labels) if number]
+    areas.sort(key=lambda area: -int(area.sum()))
+    chosen = list(dict.fromkeys(int(area.argmax()) for area in areas))[:at_most]
     room = at_most - len(chosen)
     spread = held[np.linspace(0, len(held) - 1, room + 2).round().astype(int)[1:-1]]
     return sorted({*chosen, *spread.tolist()})
@@ -266,100 +272,90 @@ def _sources(source: Series | Exam, volume: Volume) -> list[tuple[tuple[Instance
     return [((plane.instance, plane.frame),) for plane in grid.planes]
 
 
+@dataclass(frozen=True)
+class _Findings:
+    """An image with the boxes and the words that were found in it."""
+
+    image: Image
+    marks: tuple[Mark, ...]
+    lines: tuple[Line, ...]
+
+
+def _findings(
+    image: Image, detections: Detections | None, classification: Classification | None
+) -> _Findings:
+    """Gather what was found in an image; where a box was classified, its class stands at it."""
+    here = (image.uid, image.frame)
+    found = [one for one in detections or () if (one.image, one.frame) == here]
+    classes = [one for one in classification or () if (one.image, one.frame) == here]
+    of_box = {one.detection: one for one in classes if one.detection}
+    boxes = {one.id for one in found}
+    marks = [
+        Mark(one.box, _classed(said), said.colour)
+        if (said := of_box.get(one.id))
+        else Mark(one.box, f"{one.label} {one.score:.2f}", one.colour)
+        for one in found
+    ]
+    marks += [
+        Mark(one.box, _classed(one), one.colour)
+        for one in classes
+        if one.box is not None and one.detection not in boxes
+    ]
+    lines = [Line(_classed(one) + _others(one), one.colour) for one in classes]
+    if classification is None:
+        lines += [Line(f"{one.label} {one.score:.2f}", one.colour) for one in found]
+    if detections is not None and not found:
+        lines.append(Line("Nothing was found"))
+    return _Findings(image, tuple(marks), tuple(lines))
+
+
+def _classed(one: Class) -> str:
+    region = f"{one.region}: " if one.detection else ""
+    return f"{region}{one.label} {one.probability:.2f}"
+
+
+def _others(one: Class) -> str:
+    ranked = sorted(one.probabilities.items(), key=lambda pair: -pair[1])
+    others = [f"{name} {value:.2f}" for name, value in ranked if name != one.label]
+    return f" ({', '.join(others)})" if others else ""
+
+
 def _images(
-    brush: _Brush,
-    source: Series | Exam,
-    images: Images,
-    found: tuple[Detections | None, Classification | None],
-    values: Sequence[Line],
-    maker: str,
-    at_most: int,
+    brush: _Brush, source: Series | Exam, shown: Sequence[_Findings], of: int
 ) -> Iterator[Picture]:
     """Draw images with the boxes and classes found in them."""
-    shown = images.items[:at_most]
     known = {one.uid: one for one in source.instances}
-    fits = [drawing.fit(one.array.shape, one.spacing, brush.size) for one in shown]
-    area = (max(width for width, _ in fits), max(height for _, height in fits))
+    sizes = [drawing.fit(one.image.array.shape, one.image.spacing, brush.size) for one in shown]
+    area = (max(width for width, _ in sizes), max(height for _, height in sizes))
     told = [
-        brush.words(_place(image, number, len(images)), [*_said(image, *found), *values], maker)
-        for number, image in enumerate(images, start=1)
+        brush.words(_place(one.image, number, of), [*one.lines, *brush.values])
+        for number, one in enumerate(shown, start=1)
     ]
     rows = max(len(words.lines) for words in told)
-    for image, size, words in zip(shown, fits, told, strict=False):
-        if image.uid not in known:
-            raise ValueError(f"image {image.uid} is not of the source that write_capture was given")
-        picture = _image(brush, image, size, known[image.uid], *found)
+    for one, size, words in zip(shown, sizes, told, strict=True):
+        instance = known.get(one.image.uid)
+        if instance is None:
+            raise ValueError(
+                f"image {one.image.uid} is not of the source that write_capture was given"
+            )
+        picture = _image(brush, one, size, _letters(instance))
         pixels = drawing.compose(picture, area, words, rows, brush.unit)
-        yield Picture(pixels, words.place, ((known[image.uid], image.frame),))
+        yield Picture(pixels, words.place, ((instance, one.image.frame),))
 
 
 def _image(
-    brush: _Brush,
-    image: Image,
-    size: tuple[int, int],
-    instance: Instance,
-    detections: Detections | None,
-    classification: Classification | None,
+    brush: _Brush, found: _Findings, size: tuple[int, int], letters: tuple[str, str] | None
 ) -> Pillow.Image:
-    low, high = brush.limits(image.array, image.unit)
-    picture = drawing.enlarge(drawing.grey(image.array, low, high), *size)
-    marks = _marks(image, detections, classification)
-    drawing.paint_marks(picture, marks, image.array.shape, brush.unit)
-    if letters := _letters(instance):
+    image = found.image
+    limits = brush.limits(image.array, image.unit)
+    picture = drawing.enlarge(drawing.grey(image.array, *limits), *size)
+    drawing.paint_marks(picture, found.marks, image.array.shape, brush.unit)
+    if letters is not None:
         drawing.paint_sides(picture, letters, brush.unit)
     if image.spacing is not None:
         mm = image.spacing[1] * image.array.shape[1] / picture.width
         drawing.paint_bar(picture, mm, brush.unit)
     return picture
-
-
-def _marks(
-    image: Image, detections: Detections | None, classification: Classification | None
-) -> list[Mark]:
-    """The boxes of an image; where a detection was classified, its class stands at it."""
-    here = (image.uid, image.frame)
-    classes = {
-        one.detection: one
-        for one in classification or ()
-        if (one.image, one.frame) == here and one.detection
-    }
-    marks = []
-    for found in detections or ():
-        if (found.image, found.frame) == here:
-            said = classes.pop(found.id, None)
-            text = f"{found.label} {found.score:.2f}"
-            if said is not None:
-                text = f"{found.label}: {said.label} {said.probability:.2f}"
-            marks.append(Mark(found.box, text, said.colour if said else found.colour))
-    for said in classes.values():  # its detections are not drawn here, but it knows their boxes
-        if said.box is not None:
-            text = f"{said.region}: {said.label} {said.probability:.2f}"
-            marks.append(Mark(said.box, text, said.colour))
-    return marks
-
-
-def _said(
-    image: Image, detections: Detections | None, classification: Classification | None
-) -> list[Line]:
-    """What stands below an image."""
-    here = (image.uid, image.frame)
-    lines = []
-    for one in classification or ():
-        if (one.image, one.frame) == here:
-            others = ", ".join(
-                f"{name} {value:.2f}"
-                for name, value in sorted(one.probabilities.items(), key=lambda pair: -pair[1])
-                if name != one.label
-            )
-            rest = f" ({others})" if others else ""
-            region = "" if one.region == "image" else f"{one.region}: "
-            lines.append(Line(f"{region}{one.label} {one.probability:.2f}{rest}", one.colour))
-    found = [one for one in detections or () if (one.image, one.frame) == here]
-    if detections is not None and not found:
-        lines.append(Line("Nothing was found"))
-    if classification is None:
-        lines += [Line(f"{one.label} {one.score:.2f}", one.colour) for one in found]
-    return lines
 
 
 def _place(image: Image, number: int, of: int) -> str:
@@ -368,8 +364,7 @@ def _place(image: Image, number: int, of: int) -> str:
 
 
 def _letters(instance: Instance) -> tuple[str, str] | None:
-    """The patient's sides at the left and the right of an image, by its PatientOrientation."""
+    """Read the patient's sides at the left and the right of an image off its PatientOrientation."""
     value = instance.header.get("PatientOrientation")
     right = str(value[0]).strip()[:1].upper() if value and len(value) == 2 else ""
-    opposite = {"L": "R", "R": "L", "A": "P", "P": "A", "H": "F", "F": "H"}
-    return (opposite[right], right) if right in opposite else None
+    return (OPPOSITE[right], right) if right in OPPOSITE else None

@@ -80,7 +80,7 @@ Environment = Annotated[
 ]
 
 
-def container(  # noqa: PLR0917 - the worker reads those that are not used here
+def container(
     context: Context,
     account: Account,
     outside: Outside,
@@ -157,16 +157,17 @@ def container(  # noqa: PLR0917 - the worker reads those that are not used here
     name, _, digest = image.partition("@")
     exchange.lay_in(inputs, parameters, outside.folder, as_map=contract == "map")
     account.notes += [f"image {image}", *outside()]
-    return exchange.take(
+    made: Made = exchange.take(
         outside.folder / exchange.OUT,
         exchange.Wanted(KINDS[makes], segments, unit, file, grid == "own"),
         inputs,
         context,
         model=f"{name.rpartition('/')[2].partition(':')[0]}@{digest[:19]}",
     )
+    return made
 
 
-def process(  # noqa: PLR0917 - the worker reads those that are not used here
+def process(
     context: Context,
     account: Account,
     outside: Outside,
@@ -230,10 +231,11 @@ def process(  # noqa: PLR0917 - the worker reads those that are not used here
     exchange.lay_in(inputs, parameters, outside.folder)
     notes = outside()
     account.notes += notes
-    return exchange.take(
+    made: Made = exchange.take(
         outside.folder / exchange.OUT,
         exchange.Wanted(KINDS[makes], segments, unit, file, grid == "own"),
         inputs,
         context,
         model=f"{program.rpartition('/')[2]}@{notes[0].rpartition(' ')[2][:19]}",
     )
+    return made

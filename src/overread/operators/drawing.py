@@ -139,7 +139,7 @@ def paint_segment(picture: Image.Image, inside: NDArray[np.bool_], colour: Colou
     size = (picture.width, picture.height)
     soft = Image.fromarray(inside * np.uint8(255)).resize(size, Image.Resampling.BILINEAR)
     shown = np.asarray(soft) > 127
-    width = max(1, round(max(size) / 500))
+    width = max(1, round(max(size) / 380))
     edge = shown & ~ndimage.binary_erosion(shown, iterations=width)
     pixels = np.asarray(picture, dtype=np.float32).copy()
     pixels[shown] = pixels[shown] * (1 - FILL) + np.array(colour, dtype=np.float32) * FILL

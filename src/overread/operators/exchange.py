@@ -13,37 +13,31 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
-from numpy.typing import NDArray
 from pydantic import ValidationError
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
 from overread.dicom.codes import Segment
-from overread.dicom.geometry import Affine, lay_out
 from overread.dicom.image import Images
 from overread.dicom.provenance import DerivedObject, derive_uid
 from overread.dicom.seg import read_seg
 from overread.dicom.study import Exam, Instance, Series
-from overread.dicom.volume import Mask, Probability, Source, Volume
+from overread.dicom.volume import Mask, Probability, Volume
 from overread.errors import GeometryError, Refused, StepFailed
 from overread.operators import files
+from overread.operators.grids import Grid, OnGrid, grids, place
 from overread.pipelines.ports import Context
 from overread.validation.results import Classification, Detections, Measurements
 
 IN, OUT, PARAMETERS = "in", "out", "params.json"
 """Names in the folder that is exchanged."""
-
-SAME_PLACE_MM = 0.1
-"""How far a corner of what a program made may lie from the same corner of the input: above what
-NIfTI's 32 bits round away, far below a voxel."""
 
 _TEXT_BYTES = 64 << 20
 _NIFTI: Any = nibabel
@@ -112,26 +106,27 @@ def lay_in(
     """
     (folder / IN).mkdir()
     for port, value in inputs.items():
-        place = folder / IN / port
-        place.mkdir()
+        here = folder / IN / port
+        here.mkdir()
+        handed = value
         if isinstance(value, Exam | Series):
-            value = type(value)(tuple(_handed(value.instances, place)))
+            handed = type(value)(tuple(_handed(value.instances, here)))
         elif as_map:
             raise StepFailed(
                 f"input {port} is a {type(value).__name__}; a MONAI Application Package takes "
                 "DICOM: a series, or the exam"
             )
         if not as_map:
-            files.save(value, place)
+            files.save(handed, here)
     (folder / PARAMETERS).write_text(json.dumps(parameters or {}, sort_keys=True), "utf-8")
 
 
-def _handed(instances: Sequence[Instance], place: Path) -> Iterator[Instance]:
+def _handed(instances: Sequence[Instance], here: Path) -> Iterator[Instance]:
     """Put DICOM files into a folder, as a program outside reads them from one place."""
     for number, instance in enumerate(instances, start=1):
         if instance.file is None:
             raise FileNotFoundError(f"instance {instance.uid} has no file here")
-        file = place / f"{number:05}.dcm"
+        file = here / f"{number:05}.dcm"
         try:
             os.link(instance.file, file)
         except OSError:  # another file system, or one without links
@@ -141,7 +136,7 @@ def _handed(instances: Sequence[Instance], place: Path) -> Iterator[Instance]:
 
 def take(
     out: Path, wanted: Wanted, inputs: Mapping[str, object], context: Context, *, model: str
-) -> object:
+) -> Any:
     """Read what a program made.
 
     Parameters
@@ -170,6 +165,8 @@ def take(
     name = wanted.kind.__name__
     try:
         made = _read(out, wanted, inputs, context)
+    except GeometryError:  # of the exam's own images
+        raise
     except (ValidationError, InvalidDicomError, ImageFileError, Refused) as error:
         raise StepFailed(f"what is in /out is no {name}: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
@@ -189,7 +186,9 @@ def _read(out: Path, wanted: Wanted, inputs: Mapping[str, object], context: Cont
             raise StepFailed(f"/out/{files.PORT} says {said!r}; a {name} was to be made")
         if wanted.kind is not DerivedObject:
             made = files.load(out)
-            return _placed(made, wanted, inputs) if isinstance(made, _ON_GRID) else _finite(made)
+            if isinstance(made, Volume | Mask | Probability):
+                return _placed(made, wanted, grids(inputs))
+            return _finite(made)
     if name in files.PLAIN:
         file = _one(out, wanted.file or files.plain_file(wanted.kind))
         return _finite(files.PLAIN[name].from_json(json.loads(_text(file))))
@@ -204,7 +203,8 @@ def _read(out: Path, wanted: Wanted, inputs: Mapping[str, object], context: Cont
     if file.suffix == ".dcm":
         dataset = dcmread(file)
         return read_seg(dataset, _checked(dataset, inputs))
-    return _placed(_nifti(file, wanted, _grids(inputs)), wanted, inputs)
+    there = grids(inputs)
+    return _placed(_nifti(file, wanted, there), wanted, there)
 
 
 def _one(out: Path, *patterns: str) -> Path:
@@ -241,55 +241,15 @@ def _finite(made: object) -> object:
     return made
 
 
-# Grids
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """The voxels of an input."""
-
-    port: str
-    shape: tuple[int, ...]
-    affine: Affine
-    frame_of_reference: str
-    source: Source | None = None
-    modality: str = ""
-
-
-_ON_GRID = (Volume, Mask, Probability)
-
-
-def _grids(inputs: Mapping[str, object]) -> list[_Grid]:
-    """List the grids of the inputs that have one, in the order of the ports."""
-    found = []
-    for port, value in inputs.items():
-        if isinstance(value, _ON_GRID):
-            modality = value.modality if isinstance(value, Volume) else ""
-            shape = value.array.shape[-3:]
-            found.append(
-                _Grid(port, shape, value.affine, value.frame_of_reference, value.source, modality)
-            )
-        elif isinstance(value, Series):
-            try:
-                grid = lay_out(value)
-            except GeometryError:  # no volume: what is made of it cannot be one either
-                continue
-            header = value.header
-            frame = str(header.get("FrameOfReferenceUID", ""))
-            modality = str(header.get("Modality", ""))
-            found.append(_Grid(port, grid.shape, grid.affine, frame, None, modality))
-    return found
-
-
-def _nifti(file: Path, wanted: Wanted, grids: list[_Grid]) -> Volume | Mask:
+def _nifti(file: Path, wanted: Wanted, there: list[Grid]) -> Volume | Mask:
     """Read a plain NIfTI file; its pixels only if there can be no more of them than were given."""
     image = _NIFTI.load(file, mmap=False)
     shape = tuple(size for at, size in enumerate(image.shape) if at < 3 or size != 1)
     if len(shape) != 3:
         raise StepFailed(f"{file.name} has the shape {image.shape}; a volume has three axes")
-    if not wanted.own_grid and not any(sorted(shape) == sorted(grid.shape) for grid in grids):
-        there = "; ".join(f"{grid.port} has {grid.shape}" for grid in grids) or "no input has any"
-        raise StepFailed(f"{file.name} has {shape[::-1]} voxels, as no input has: {there}")
+    if not wanted.own_grid and not any(sorted(shape) == sorted(grid.shape) for grid in there):
+        has = "; ".join(f"{grid.port} has {grid.shape}" for grid in there) or "no input has any"
+        raise StepFailed(f"{file.name} has {shape[::-1]} voxels, as no input has: {has}")
     affine = np.asarray(files.LPS_RAS @ image.affine, dtype=float)[:, [2, 1, 0, 3]]
     if not np.isfinite(affine).all():
         raise StepFailed(f"{file.name} does not say where it lies: its affine is {affine.tolist()}")
@@ -309,77 +269,10 @@ def _nifti(file: Path, wanted: Wanted, grids: list[_Grid]) -> Volume | Mask:
     return Mask(values.astype(np.uint8 if high < 256 else np.uint16), affine, wanted.segments)
 
 
-def _placed(
-    made: Volume | Mask | Probability, wanted: Wanted, inputs: Mapping[str, object]
-) -> Volume | Mask | Probability:
-    """Put what was made on the voxels of the input that it lies on, by turning axes only."""
-    if wanted.segments and isinstance(made, Mask):
+def _placed(made: OnGrid, wanted: Wanted, there: list[Grid]) -> OnGrid:
+    if isinstance(made, Mask) and wanted.segments:
         made = replace(made, segments=wanted.segments)
-    grids = _grids(inputs)
-    misses = []
-    for grid in grids:
-        array, miss = _onto(made.array, made.affine, grid)
-        if array is not None:
-            return _at(made, array, grid.affine, grid, grid.source)
-        misses.append(f"{miss} of {grid.port}")
-    if not wanted.own_grid:
-        lies = "; ".join(misses) or "but no input has a grid"
-        raise StepFailed(f"what was made does not lie on the voxels of an input: {lies}")
-    if not grids:
-        return made
-    first = grids[0]
-    slices, rows, columns = first.shape
-    own = first.source or Source((slices, rows, columns), first.affine, first.frame_of_reference)
-    return _at(made, made.array, made.affine, first, own)
-
-
-def _at(  # noqa: PLR0917
-    made: Volume | Mask | Probability,
-    array: NDArray[Any],
-    affine: Affine,
-    grid: _Grid,
-    source: Source | None,
-) -> Volume | Mask | Probability:
-    place = {"frame_of_reference": grid.frame_of_reference, "source": source}
-    if isinstance(made, Volume):
-        modality = made.modality or grid.modality
-        return replace(made, array=array, affine=affine, modality=modality, **place)
-    return replace(made, array=array, affine=affine, **place)
-
-
-def _onto(array: NDArray[Any], affine: Affine, grid: _Grid) -> tuple[NDArray[Any] | None, str]:
-    """Turn an array so that its axes run as those of a grid.
-
-    Returns
-    -------
-    ndarray or None
-        None where its voxels are not the grid's.
-    str
-        How it misses the grid, in words.
-    """
-    step = np.linalg.inv(grid.affine) @ affine
-    turn = np.rint(step[:3, :3])
-    if (abs(turn).sum(axis=0) != 1).any() or (abs(turn).sum(axis=1) != 1).any():
-        return None, "its voxels have another size or direction than those"
-    axes = [int(np.argmax(abs(turn[axis]))) for axis in range(3)]
-    shape = array.shape[-3:]
-    if tuple(shape[axis] for axis in axes) != tuple(grid.shape):
-        return None, f"its shape {shape} is not the {tuple(grid.shape)}"
-    back = turn.sum(axis=1) < 0
-    exact = np.eye(4)
-    exact[:3, :3] = turn
-    exact[:3, 3] = np.where(back, np.array(grid.shape) - 1, 0)
-    corners = np.array([[*at, 1] for at in product(*((0, size - 1) for size in shape))]).T
-    away = np.linalg.norm(((affine - grid.affine @ exact) @ corners)[:3], axis=0).max()
-    if away > SAME_PLACE_MM:
-        return None, f"a corner lies {away:.2f} mm from that"
-    leading = list(range(array.ndim - 3))
-    turned = array.transpose(*leading, *(axis + len(leading) for axis in axes))
-    flipped = np.flip(turned, [at + len(leading) for at in range(3) if back[at]])
-    return np.ascontiguousarray(flipped), ""
-
-
-# Images and patients
+    return place(made, there, own_grid=wanted.own_grid)
 
 
 def _instances(inputs: Mapping[str, object]) -> list[Instance]:

@@ -214,6 +214,7 @@ def _grid(value: Volume | Mask | Probability) -> dict[str, Any]:
             "affine": source.affine.tolist(),
             "frame_of_reference": source.frame_of_reference,
             "back": source.back.tolist(),
+            "planes": source.planes,
         },
     }
 
@@ -227,6 +228,7 @@ def _source(data: dict[str, Any] | None) -> Source | None:
         np.array(data["affine"]),
         data["frame_of_reference"],
         np.array(data["back"]),
+        tuple((uid, frame) for uid, frame in data["planes"]),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 from pydicom import Dataset
 from pydicom.uid import EncapsulatedPDFStorage
-from pydicom.valuerep import DA, TM
+from pydicom.valuerep import DA, TM, PersonName
 
 from overread.dicom import derived
 from overread.dicom.derived import Making
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from reportlab.platypus import Flowable
 
 MARGIN_MM = 18
+LABEL_MM = 30
 IMAGE_WIDTH_MM = 82
 """Two images beside each other on a page of A4 or Letter."""
 
@@ -177,7 +178,7 @@ class _Page:
         """Add the first frames of a capture, two beside each other."""
         from PIL import Image as Picture
         from reportlab.lib.units import mm
-        from reportlab.platypus import Image, Table
+        from reportlab.platypus import Image, KeepTogether, Table
 
         if capture is None or most == 0:
             return
@@ -194,7 +195,10 @@ class _Page:
             for at in range(0, len(cells), 2)
         ]
         self.paragraph("Key images", "Heading2")
-        self._story.append(Table(rows, hAlign="LEFT"))
+        heading = self._story.pop()
+        self._story.append(KeepTogether([heading, Table(rows[:1], hAlign="LEFT")]))
+        if rows[1:]:
+            self._story.append(Table(rows[1:], hAlign="LEFT"))
 
     def draw(self) -> bytes:
         """Draw everything; the same content gives the same bytes."""
@@ -214,7 +218,7 @@ class _Page:
         header, algorithm = self._header, self._facts.algorithm
         digest = dict(algorithm.parameters).get("sha256", "")
         rows = [
-            ("Patient", str(header.get("PatientName", ""))),
+            ("Patient", _name(header)),
             ("Patient ID", str(header.get("PatientID", ""))),
             ("Born", _day(header.get("PatientBirthDate"))),
             ("Study", f"{_day(header.get('StudyDate'))} {header.get('StudyDescription', '')}"),
@@ -228,6 +232,7 @@ class _Page:
 
     def _table(self, heading: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         from reportlab.lib import colors
+        from reportlab.lib.units import mm
         from reportlab.platypus import Paragraph, Table, TableStyle
 
         self.paragraph(heading, "Heading2")
@@ -235,13 +240,15 @@ class _Page:
             self.paragraph("None.")
             return
         body = self._styles["BodyText"]
-        cells = [
-            [Paragraph(escape(self._shown(text)), body) for text in row]
-            for row in ([names, *rows] if any(names) else rows)
-        ]
+        cells = [[Paragraph(escape(self._shown(text)), body) for text in row] for row in rows]
+        if any(names):
+            cells.insert(0, [Paragraph(f"<b>{escape(name)}</b>", body) for name in names])
+        widths = [LABEL_MM * mm, None] if len(names) == 2 else None
         ruled = TableStyle([("LINEBELOW", (0, 0), (-1, -1), 0.25, colors.lightgrey),
                             ("VALIGN", (0, 0), (-1, -1), "TOP")])  # fmt: skip
-        self._story.append(Table(cells, hAlign="LEFT", style=ruled, repeatRows=int(any(names))))
+        self._story.append(
+            Table(cells, hAlign="LEFT", colWidths=widths, style=ruled, repeatRows=int(any(names)))
+        )
 
     def _frame(self, canvas: Any, document: Any) -> None:
         """Draw what stands on every page, so that a page alone says whose it is."""
@@ -266,6 +273,12 @@ class _Page:
         shown = text.encode("cp1252", "replace").decode("cp1252")
         self.unreadable |= shown != text
         return shown
+
+
+def _name(header: Dataset) -> str:
+    """Name the patient as people do, by the alphabetic form of the name."""
+    name = PersonName(str(header.get("PatientName", "")))
+    return ", ".join(part for part in (name.family_name, name.given_name) if part)
 
 
 def _unit(unit: str) -> str:

@@ -286,6 +286,7 @@ class _Groups:
             value=item.value,
             unit=SrCode(item.unit, "UCUM", UNITS.get(item.unit, item.unit)),
             method=_own(item.method) if item.method else None,
+            derivation=_code(item.derivation) if item.derivation else None,
             referenced_coordinates=ends,
         )
 

@@ -84,7 +84,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Outside:
+class Misfit:
     """One thing in which images lie outside an envelope.
 
     Attributes
@@ -99,7 +99,7 @@ class Outside:
     expected: str
 
 
-def refusal(model: str, outside: Sequence[Outside]) -> str:
+def refusal(model: str, outside: Sequence[Misfit]) -> str:
     """Say to a clinician why a model does not read these images: each reason with its numbers."""
     if len(outside) == 1:
         return f"{outside[0].found}; model {model} was made for {outside[0].expected}"
@@ -114,31 +114,31 @@ def axial_spacing(affine: Affine) -> tuple[float, float, float]:
     return (between, rows, columns)
 
 
-def outside(wanted: Envelope, facts: Facts) -> list[Outside]:
+def outside(wanted: Envelope, facts: Facts) -> list[Misfit]:
     """Find everything in which images lie outside an envelope.
 
     Returns
     -------
-    list of Outside
+    list of Misfit
         In the order of the envelope; empty where they lie in it.
     """
-    found: list[Outside] = []
+    found: list[Misfit] = []
     if facts.modality is not None and facts.modality != wanted.modality:
         found.append(
-            Outside(f"the images are {facts.modality or 'of no modality'}", wanted.modality)
+            Misfit(f"the images are {facts.modality or 'of no modality'}", wanted.modality)
         )
     if facts.words is not None:
         found += _words(wanted, facts.words)
     if wanted.views and facts.view and facts.view.upper() not in map(str.upper, wanted.views):
-        found.append(Outside(f"the view is {facts.view}", " or ".join(wanted.views)))
+        found.append(Misfit(f"the view is {facts.view}", " or ".join(wanted.views)))
     found += _geometry(wanted, facts)
     if facts.statistics is not None:
         for name, limits in wanted.statistics.items():
             value = facts.statistics.get(name)
             if value is None:
-                found.append(Outside(f"{name} cannot be measured", _from_to(limits)))
+                found.append(Misfit(f"{name} cannot be measured", _from_to(limits)))
             elif not within(value, limits):
-                found.append(Outside(f"{name} is {value:.3g}", _from_to(limits)))
+                found.append(Misfit(f"{name} is {value:.3g}", _from_to(limits)))
     return found
 
 
@@ -153,29 +153,29 @@ def _from_to(limits: Range) -> str:
     return f"{limits[0]:g} to {limits[1]:g}"
 
 
-def _words(wanted: Envelope, words: Words) -> Iterator[Outside]:
+def _words(wanted: Envelope, words: Words) -> Iterator[Misfit]:
     said = {part.upper() for part in words.body_parts if part}
     if wanted.body_part and said and not said & {part.upper() for part in wanted.body_part}:
         shown = ", ".join(part for part in words.body_parts if part)
-        yield Outside(f"the body part is {shown}", " or ".join(wanted.body_part))
+        yield Misfit(f"the body part is {shown}", " or ".join(wanted.body_part))
     shown = "; ".join(f"{name} “{text}”" for name, text in words.descriptions.items())
     texts = words.descriptions.values()
     if wanted.words and texts and not any(re.search(wanted.words, text) for text in texts):
-        yield Outside(f"the images are called {shown}", f"what matches /{wanted.words}/")
+        yield Misfit(f"the images are called {shown}", f"what matches /{wanted.words}/")
     if wanted.without_words:
         for name, text in words.descriptions.items():
             if re.search(wanted.without_words, text):
                 expected = f"what does not match /{wanted.without_words}/"
-                yield Outside(f"{name} is “{text}”", expected)
+                yield Misfit(f"{name} is “{text}”", expected)
     given = contrast(words)
     if wanted.contrast == "post" and not given:
-        yield Outside(
+        yield Misfit(
             f"nothing says that a contrast agent was given (ContrastBolusAgent "
             f"{words.agent or 'absent'}; {shown or 'no description'})",
             "images after contrast agent",
         )
     if wanted.contrast == "pre" and given:
-        yield Outside(
+        yield Misfit(
             f"a contrast agent was given (ContrastBolusAgent {words.agent or 'absent'}; {shown})",
             "images without contrast agent",
         )
@@ -194,7 +194,7 @@ def contrast(words: Words) -> bool:
     return any(re.search(WITH_AGENT, text) and not re.search(WITHOUT_AGENT, text) for text in texts)
 
 
-def _geometry(wanted: Envelope, facts: Facts) -> Iterator[Outside]:
+def _geometry(wanted: Envelope, facts: Facts) -> Iterator[Misfit]:
     if wanted.spacing_mm is not None and facts.spacing_mm is not None:
         plane = wanted.spacing_mm.in_plane
         ranges = (wanted.spacing_mm.between_slices, plane, plane)
@@ -203,19 +203,19 @@ def _geometry(wanted: Envelope, facts: Facts) -> Iterator[Outside]:
             if value is not None and not within(value, limits):
                 of_the = "" if facts.spacing_mm[0] is None else " (of the axial plane)"
                 found = f"the images have {value:.2f} mm {name}{of_the}"
-                yield Outside(found, f"{_from_to(limits)} mm")
+                yield Misfit(found, f"{_from_to(limits)} mm")
     if wanted.planes and facts.plane is not None and facts.plane not in wanted.planes:
-        yield Outside(f"the images are {facts.plane}", " or ".join(wanted.planes))
+        yield Misfit(f"the images are {facts.plane}", " or ".join(wanted.planes))
     if wanted.slices is not None and facts.slices is not None:
         low, high = wanted.slices
         if not low <= facts.slices <= high:
-            yield Outside(f"there are {facts.slices} slices", f"{low} to {high}")
+            yield Misfit(f"there are {facts.slices} slices", f"{low} to {high}")
     if wanted.field_of_view_mm is not None and facts.field_of_view_mm is not None:
         view = wanted.field_of_view_mm
         ranges = (view.width, view.depth, view.height)
         names = ("wide (left to right)", "deep (front to back)", "high (feet to head)")
         for value, limits, name in zip(facts.field_of_view_mm, ranges, names, strict=True):
             if not within(value, limits):
-                yield Outside(
+                yield Misfit(
                     f"the field of view is {value:.0f} mm {name}", f"{_from_to(limits)} mm"
                 )

@@ -5,16 +5,18 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import Response
+from sqlalchemy.orm import Session
 
 from overread.errors import UsageError
+from overread.pipelines.job import ENDED, StepState
 from overread.portal.auth import actor_of, require, signed_in
 from overread.portal.state import Here, portal_of
 from overread.store import aside, cases
 from overread.store import exams as exams_kept
 from overread.store import jobs as jobs_kept
-from overread.store.tables import Exam
+from overread.store.tables import Exam, Job
 from overread.store.users import Signed
 from overread.validation.permissions import may
 
@@ -99,8 +101,39 @@ def job_page(
             "exam": session.get(Exam, job.exam_id),
             "steps": jobs_kept.steps(session, job.id),
             "results": jobs_kept.results(session, job.id),
+            **_running(session, job),
         }
     return portal.templates.TemplateResponse(request, "job.html", context)
+
+
+@router.get("/jobs/{job_id}/running")
+def job_running(
+    request: Request,
+    portal: Here,
+    signed: Annotated[Signed, Depends(require("job.see"))],
+    job_id: str,
+    seen: str = "",
+) -> Response:
+    """Show how far the step that runs has come; where a step has ended, ask for the page anew."""
+    with portal.database.read() as session:
+        job = session.get(Job, job_id)
+        if job is None:
+            raise HTTPException(404)
+        context = {"signed": signed, "job": job, **_running(session, job)}
+    fresh = {} if seen == context["seen"] else {"HX-Refresh": "true"}
+    return portal.templates.TemplateResponse(request, "_running.html", context, headers=fresh)
+
+
+def _running(session: Session, job: Job) -> dict[str, Any]:
+    """Say which step of a job runs, and in a word where the job stands."""
+    steps = jobs_kept.steps(session, job.id)
+    running = [step for step in steps if step.state == StepState.RUNNING]
+    ended = sum(step.ended_at is not None for step in steps)
+    return {
+        "under_way": job.state not in ENDED,
+        "running": running[-1] if running else None,
+        "seen": f"{job.state} {job.attempt} {len(steps)} {ended}",
+    }
 
 
 @router.get("/aside")

@@ -156,7 +156,7 @@ def make_instances(volume: Volume, order: Order) -> list[Dataset]:
     ----------
     volume : Volume
         Its slices become images as they are: row axis down the image, column axis across. MR takes
-        arbitrary values, CT takes Hounsfield units; CR and DX ignore where it lies, and DX takes its
+        arbitrary values, CT takes Hounsfield units. CR and DX ignore where it lies; DX takes its
         spacing for the detector's.
     order : Order
         Whose and what it is.
@@ -183,6 +183,8 @@ def make_instances(volume: Volume, order: Order) -> list[Dataset]:
             "frame of reference", order.frame_of_reference
         )
     common |= dict(order.attributes)
+    if order.modality == "DX" or common.get("BodyPartExamined"):
+        del common["Laterality"]  # only of a paired part, and of one not told by the image
     if order.modality == "DX":  # which of the two is shown bright (PS3.3 C.8.11.3)
         inverse = common["PhotometricInterpretation"] == "MONOCHROME1"
         common["PresentationLUTShape"] = "INVERSE" if inverse else "IDENTITY"

@@ -106,7 +106,7 @@ def load(
     """
     reading = _Reading(root.resolve(), os.environ if environ is None else environ)
     settings = reading.settings()
-    models = reading.models(verify)
+    models = reading.models(verify, settings)
     operators, sources = reading.operators()
     pipelines = reading.pipelines()
     reading.check_pipelines(pipelines, models)
@@ -256,9 +256,10 @@ class _Reading:
                 expected = f"the settings of {destination.use}"
                 self.faults.append(self.main.fault((*path, "with"), what, expected))
 
-    def models(self, verify: bool) -> dict[str, Model]:
+    def models(self, verify: bool, settings: Settings | None) -> dict[str, Model]:
         """Read ``models/``."""
-        models, faults = read_models(self.root, verify=verify)
+        servers = None if settings is None else settings.model_servers
+        models, faults = read_models(self.root, verify=verify, servers=servers)
         self.faults += faults
         return models
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 
 from overread import registry
 from overread.errors import Fault
 from overread.pipelines.check import near
-from overread.pipelines.model import ModelCard
+from overread.pipelines.model import Fold, ModelCard
 from overread.pipelines.ports import Model
 from overread.site.validation import validate
-from overread.site.yamlfile import read, refuse_references
+from overread.site.yamlfile import Document, Keys, read, refuse_references
 
 
 def sha256_of(file: Path) -> str:
@@ -20,7 +21,9 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def read_models(root: Path, *, verify: bool) -> tuple[dict[str, Model], list[Fault]]:
+def read_models(
+    root: Path, *, verify: bool, servers: Collection[str] | None = None
+) -> tuple[dict[str, Model], list[Fault]]:
     """Read every model of a site.
 
     Parameters
@@ -29,6 +32,8 @@ def read_models(root: Path, *, verify: bool) -> tuple[dict[str, Model], list[Fau
         The site folder.
     verify : bool
         Whether to compare the files with their digests.
+    servers : collection of str, optional
+        Names of the site's model servers; none where they could not be read.
 
     Returns
     -------
@@ -59,15 +64,33 @@ def read_models(root: Path, *, verify: bool) -> tuple[dict[str, Model], list[Fau
             what = f"there is no runtime {card.runtime!r}"
             expected = near(card.runtime, registry.names("runtimes"), "runtime")
             faults.append(document.fault(("runtime",), what, expected))
-        file = (folder / card.file).resolve()
-        if not file.is_relative_to(folder.resolve()):
-            what = f"file {card.file!r} lies outside the model's folder"
-            faults.append(document.fault(("file",), what, "a file below it"))
-        elif not file.is_file():
-            what = f"there is no file {card.file!r}"
-            faults.append(document.fault(("file",), what, "the model's weights there"))
-        elif verify and (digest := sha256_of(file)) != card.sha256:
-            what = f"the SHA-256 of {card.file} is {digest}, not {card.sha256}"
-            faults.append(document.fault(("sha256",), what, "the weights that the card describes"))
-        models[card.reference] = Model(card, file)
+        if card.server and servers is not None and card.server.name not in servers:
+            what = f"there is no model server {card.server.name!r} in overread.yaml"
+            expected = near(card.server.name, servers, "model server")
+            faults.append(document.fault(("server", "name"), what, expected))
+        faults += _weights(document, folder, card, (), verify)
+        for number, fold in enumerate(card.folds):
+            faults += _weights(document, folder, fold, ("folds", number), verify)
+        models[card.reference] = Model(
+            card,
+            (folder / card.file).resolve(),
+            tuple((folder / fold.file).resolve() for fold in card.folds),
+        )
     return models, faults
+
+
+def _weights(
+    document: Document, folder: Path, pinned: ModelCard | Fold, at: Keys, verify: bool
+) -> list[Fault]:
+    """Look for a file that a card names, and compare it with its digest."""
+    file = (folder / pinned.file).resolve()
+    if not file.is_relative_to(folder.resolve()):
+        what = f"file {pinned.file!r} lies outside the model's folder"
+        return [document.fault((*at, "file"), what, "a file below it")]
+    if not file.is_file():
+        what = f"there is no file {pinned.file!r}"
+        return [document.fault((*at, "file"), what, "the model's weights there")]
+    if verify and (digest := sha256_of(file)) != pinned.sha256:
+        what = f"the SHA-256 of {pinned.file} is {digest}, not {pinned.sha256}"
+        return [document.fault((*at, "sha256"), what, "the weights that the card describes")]
+    return []

@@ -1,0 +1,198 @@
+"""Stored values of images, decoded frame by frame, and what they mean."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels.processing import apply_modality_lut
+from pydicom.pixels.utils import iter_pixels
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from overread.dicom.mosaic import find_mosaic
+from overread.dicom.planes import Plane, group
+from overread.dicom.study import Instance
+from overread.errors import Refused
+
+UNREADABLE = (
+    AttributeError,
+    EOFError,
+    InvalidDicomError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What pydicom and the codecs raise on pixels that cannot be decoded; there is no single error."""
+
+_PIXELS = {
+    ImplicitVRLittleEndian: struct.Struct("<HHL"),
+    ExplicitVRLittleEndian: struct.Struct("<HH2sxxL"),
+    ExplicitVRBigEndian: struct.Struct(">HH2sxxL"),
+}
+"""How the head of PixelData is encoded in each uncompressed transfer syntax (PS3.5 section 7.1)."""
+
+
+def read_frames(instance: Instance, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
+    """Decode frames of an image, one at a time.
+
+    Parameters
+    ----------
+    instance : Instance
+        An image of one value per pixel.
+    frames : sequence of int
+        Indices, from 0; of a mosaic, those of its tiles.
+
+    Yields
+    ------
+    ndarray, shape (rows, columns)
+        Values as stored, of the image's own integer type (or floating-point, where it has that).
+
+    Raises
+    ------
+    Refused
+        The image has no pixels, colour pixels, or pixels that cannot be decoded; or it is a
+        segmentation.
+    FileNotFoundError
+        Its file is gone.
+    """
+    header = instance.header
+    if header.get("Modality") == "SEG":
+        raise Refused(f"object {instance.uid} is a segmentation; an image was expected")
+    kind = str(header.get("PhotometricInterpretation") or "MONOCHROME2")
+    if int(header.get("SamplesPerPixel") or 1) != 1 or not kind.startswith("MONOCHROME"):
+        raise Refused(
+            f"image {instance.uid} is in colour ({kind}); one value per pixel was expected"
+        )
+    if instance.file is None:
+        raise FileNotFoundError(f"instance {instance.uid} has no file here")
+    try:
+        mosaic = find_mosaic(header)
+        if mosaic is None:
+            yield from _decode(header, instance.file, frames)
+        else:
+            (whole,) = _decode(header, instance.file, [0])
+            yield from (mosaic.tile(whole, index) for index in frames)
+    except UNREADABLE as error:
+        raise Refused(
+            f"image {instance.uid}: its pixels cannot be read ({error}); send the image again"
+        ) from error
+
+
+def _decode(header: Dataset, file: Path, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
+    native = _Native.find(header, file)
+    return native.read(frames) if native else iter_pixels(file, indices=list(frames), raw=True)
+
+
+class _Native:
+    """Uncompressed pixels that end their file, as nearly all do: read without parsing it again."""
+
+    def __init__(self, file: Path, at: int, header: Dataset, kind: np.dtype[Any]) -> None:
+        self.file, self.at, self.kind = file, at, kind
+        self.shape = int(header.Rows), int(header.Columns)
+        self.unused = int(header.BitsAllocated) - int(header.BitsStored)
+
+    @classmethod
+    def find(cls, header: Dataset, file: Path) -> _Native | None:
+        """Find PixelData; none where the ordinary way must be taken."""
+        syntax = getattr(header, "file_meta", Dataset()).get("TransferSyntaxUID")
+        bits = header.get("BitsAllocated")
+        big = syntax == ExplicitVRBigEndian
+        if (
+            syntax not in _PIXELS
+            or bits not in ((16,) if big else (8, 16, 32))
+            or header.get("HighBit") != header.get("BitsStored", 0) - 1
+        ):
+            return None
+        signed = "i" if header.get("PixelRepresentation") else "u"
+        kind = np.dtype(f"{'>' if big else '<'}{signed}{bits // 8}")
+        count = int(header.Rows) * int(header.Columns) * int(header.get("NumberOfFrames") or 1)
+        length = count * kind.itemsize
+        length += length % 2
+        form = _PIXELS[syntax]
+        at = file.stat().st_size - length
+        with file.open("rb") as stream:
+            stream.seek(max(0, at - form.size))
+            group_, element, *_, size = form.unpack(stream.read(form.size))
+        if (group_, element, size) != (0x7FE0, 0x0010, length):
+            return None
+        return cls(file, at, header, kind)
+
+    def read(self, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
+        """Read frames; what bits above BitsStored hold (overlays, once) is not part of a value."""
+        count = self.shape[0] * self.shape[1]
+        with self.file.open("rb") as stream:
+            for frame in frames:
+                stream.seek(self.at + frame * count * self.kind.itemsize)
+                values = np.fromfile(stream, self.kind, count).reshape(self.shape)
+                if self.unused:
+                    np.left_shift(values, self.unused, out=values)
+                    np.right_shift(values, self.unused, out=values)
+                yield values
+
+
+def transformation(plane: Plane) -> Dataset:
+    """Return where the modality transformation of a plane stands: its frame's group, or the image.
+
+    PS3.3 C.7.6.16.2.9 and C.11.1; empty where there is none.
+    """
+    header = plane.instance.header
+    frames = header.get("PerFrameFunctionalGroupsSequence")
+    if not frames or plane.tiles:
+        return header
+    return group(frames[plane.frame], "PixelValueTransformationSequence", header) or Dataset()
+
+
+def write_values(plane: Plane, stored: NDArray[Any], into: NDArray[np.float32]) -> None:
+    """Turn stored values into what they mean.
+
+    Parameters
+    ----------
+    plane : Plane
+        The plane that they belong to.
+    stored : ndarray, shape (rows, columns)
+        As `read_frames` gives them.
+    into : ndarray, shape (rows, columns)
+        Is given ``stored * RescaleSlope + RescaleIntercept``, or what the ModalityLUTSequence says.
+
+    Raises
+    ------
+    Refused
+        The ModalityLUTSequence cannot be read.
+    """
+    place = transformation(plane)
+    if place.get("ModalityLUTSequence"):
+        try:
+            into[:] = apply_modality_lut(stored, place)
+        except UNREADABLE as error:
+            raise Refused(
+                f"{plane.name} has a ModalityLUTSequence that cannot be read ({error})"
+            ) from error
+        return
+    slope, intercept = place.get("RescaleSlope"), place.get("RescaleIntercept")
+    into[:] = stored
+    if slope is not None and float(slope) != 1:
+        into *= float(slope)
+    if intercept is not None and float(intercept) != 0:
+        into += float(intercept)
+
+
+def kind_of(plane: Plane) -> str:
+    """Return what the values are, in the Standard's word: RescaleType or ModalityLUTType."""
+    place = transformation(plane)
+    tables = place.get("ModalityLUTSequence")
+    if tables:
+        return str(tables[0].get("ModalityLUTType") or "")
+    return str(place.get("RescaleType") or "")

@@ -1,0 +1,172 @@
+"""Every folder of real, awkward images: a right volume, or a named refusal.
+
+The table is the one of docs/images.md. Where dcm2niix (Debian's) reads a series, voxels and affine
+are compared with what it makes.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from overread.dicom.stacks import STRICT, Policies
+from overread.dicom.study import Series, group_series
+from overread.dicom.volume import Volume, read_volume
+from overread.errors import GeometryError, Refused
+from overread.operators.files import LPS_RAS
+from tests.dicom.series import read
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What comes of one folder, or of one series or file in it."""
+
+    folder: str
+    files: str = "*"
+    shape: tuple[int, int, int] | None = None
+    spacing: tuple[float, float, float] | None = None
+    refused: str = ""
+    policies: Policies = STRICT
+    dcm2niix: bool = True
+    """Whether it reads it, and right."""
+
+
+N = "dicom2nifti/"
+VARIANTS = [
+    Variant(N + "anatomical_001", shape=(4, 256, 256), spacing=(1.0, 1, 1)),
+    Variant(N + "generic_compressed_001", shape=(4, 256, 256), spacing=(1.0, 1, 1)),
+    Variant(N + "generic_compressed_jpeg_001", shape=(4, 256, 256), spacing=(1.0, 1, 1)),
+    Variant(N + "generic_compressed_rle_001", shape=(4, 256, 256), spacing=(1.0, 1, 1)),
+    Variant(N + "hyperfine_anatomical_001", shape=(8, 138, 112), spacing=(5.0, 1.61, 1.59)),
+    Variant(N + "philips_enhanced_anatomical_001", shape=(8, 256, 256), spacing=(1.2, 1, 1)),
+    Variant(N + "siemens_multiframe_anatomical_001", shape=(8, 256, 256), spacing=(0.9, 0.977, 0.977)),
+    Variant(N + "failing_gantrytilting_001", refused="gantry tilt: the slices are stacked at 14.00°"),
+    Variant(N + "failing_gantrytilting_001", policies=Policies(gantry_tilt="resample"),
+            shape=(4, 521, 512), spacing=(4.851, 0.418, 0.418), dcm2niix=False),
+    Variant(N + "failing_slicecount_001", refused="too few slices: 2 in the series"),
+    Variant(N + "failing_sliceincrement_001", refused="missing slice: 1 between image"),
+    Variant(N + "failing_sliceincrement_001", policies=Policies(missing_slice="interpolate"),
+            shape=(5, 512, 512), spacing=(5.0, 0.43, 0.43), dcm2niix=False),
+    Variant(N + "failing_sliceorientation_001", refused="mixed orientation: image"),
+    Variant(N + "failing_sliceorientation_001", policies=Policies(mixed_orientation="largest"),
+            refused="mixed orientation: the series holds 2 and 2 images"),
+    *[
+        Variant("transfer_syntaxes", f"{number}.dcm", (35, 64, 64), (3.6, 3.25, 3.25),
+                dcm2niix=number not in (7, 8))  # it has no JPEG-LS
+        for number in range(1, 10)
+    ],
+    Variant("transfer_syntaxes", refused="several volumes: 315 images lie at 35 positions"),
+    Variant("dcmqi_ct_3slice_seg", "0?.dcm", (3, 512, 512), (1.0, 0.811, 0.811)),
+    Variant("dcmqi_ct_3slice_seg", "liver.dcm", refused="is a segmentation; an image was expected"),
+    Variant("pydicom", "MR-SIEMENS*", refused="too few slices: 1 in the series"),
+    Variant("pydicom", "bad_sequence.dcm", refused="too few slices: 1 in the series"),
+    Variant("pydicom", "eCT_Supplemental.dcm", refused="too few slices: 2 in the series"),
+    Variant("pydicom", "explicit_VR-UN.dcm", refused="too few slices: 1 in the series"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(shared_data: Path) -> Path:
+    return shared_data / "dicom_variants"
+
+
+def test_no_folder_is_forgotten(folder: Path) -> None:
+    held = {one.parent.relative_to(folder).as_posix() for one in folder.rglob("*") if one.is_file()}
+    assert held == {variant.folder for variant in VARIANTS}
+    for name in held:
+        every = {one.name for one in (folder / name).iterdir() if one.is_file()}
+        named = [v.files for v in VARIANTS if v.folder == name]
+        assert every == {one.name for files in named for one in (folder / name).glob(files)}
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: f"{v.folder.split('/')[-1]}-{v.files}")
+def test_it_ends_in_a_volume_or_a_named_refusal(folder: Path, variant: Variant) -> None:
+    series = one_series(folder, variant)
+    if variant.refused:
+        with pytest.raises(Refused, match=re.escape(variant.refused)) as caught:
+            read_volume(series, variant.policies)
+        if isinstance(caught.value, GeometryError):
+            assert variant.refused.startswith(caught.value.problem)
+        return
+    volume = read_volume(series, variant.policies)
+    assert volume.array.shape == variant.shape
+    assert volume.spacing == pytest.approx(variant.spacing, abs=1e-3)
+    assert volume.array.std() > 0
+
+
+@pytest.mark.skipif(not shutil.which("dcm2niix"), reason="dcm2niix is not installed")
+@pytest.mark.parametrize(
+    "variant",
+    [one for one in VARIANTS if one.shape and one.dcm2niix],
+    ids=lambda v: f"{v.folder.split('/')[-1]}-{v.files}",
+)
+def test_it_agrees_with_dcm2niix(folder: Path, tmp_path: Path, variant: Variant) -> None:
+    series = one_series(folder, variant)
+    agrees(read_volume(series, variant.policies), convert(series, tmp_path))
+
+
+@pytest.mark.skipif(not shutil.which("dcm2niix"), reason="dcm2niix is not installed")
+@pytest.mark.parametrize(
+    ("name", "pattern", "between"),
+    [("brain_t1", "*", None), ("ct_liver/dicom", "*.dcm", 2.0)],
+)
+def test_real_series_agree_with_dcm2niix(
+    shared_data: Path, tmp_path: Path, name: str, pattern: str, between: float | None
+) -> None:
+    files = read(shared_data / name, pattern)
+    middle = sorted(files, key=lambda one: float(one.header.ImagePositionPatient[0]))
+    if name == "ct_liver/dicom":
+        middle = list(files)
+        assert float(files.header.SliceThickness) == 3
+    series = Series(tuple(middle[:20]))
+    volume = read_volume(series)
+    assert between is None or volume.spacing[0] == pytest.approx(between, abs=1e-6)
+    agrees(volume, convert(series, tmp_path))
+
+
+def one_series(folder: Path, variant: Variant) -> Series:
+    found = read(folder / variant.folder, variant.files)
+    (series,) = group_series(found.instances)
+    return series
+
+
+def convert(series: Series, folder: Path) -> Any:
+    """Have dcm2niix convert a series."""
+    (folder / "in").mkdir()
+    for index, one in enumerate(series):
+        assert one.file is not None
+        (folder / "in" / f"{index:04}.dcm").symlink_to(one.file)
+    subprocess.run(
+        ["dcm2niix", "-z", "n", "-b", "n", "-f", "out", "-o", folder, folder / "in"],
+        check=True,
+        capture_output=True,
+    )
+    (made,) = folder.glob("out*.nii")
+    return nibabel.load(made)
+
+
+def agrees(volume: Volume, image: Any) -> None:
+    """Compare voxels and places; the axes may be in another order or run the other way."""
+    theirs = np.asarray(image.dataobj, np.float32).transpose(2, 1, 0)
+    affine: NDArray[np.float64] = LPS_RAS @ image.affine[:, [2, 1, 0, 3]]
+    across = np.linalg.inv(volume.affine) @ affine
+    signs = np.rint(np.diag(across[:3, :3])).astype(int)
+    assert set(np.abs(signs)) == {1}, across
+    flipped = affine.copy()
+    for axis in np.flatnonzero(signs == -1):
+        theirs = np.flip(theirs, axis)
+        flipped[:3, 3] += affine[:3, axis] * (theirs.shape[axis] - 1)
+        flipped[:3, axis] *= -1
+    np.testing.assert_allclose(volume.affine, flipped, atol=1e-3)
+    np.testing.assert_allclose(volume.array, theirs, rtol=1e-6, atol=1e-3)
