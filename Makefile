@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 include make/setup.mk
+include make/peers.mk
 
 .PHONY: demo test test-peers lint operator-pages docs bench lock clean
 
@@ -19,8 +20,8 @@ demo: setup  ## Play a simulated hospital into a demo site; stays up until Ctrl-
 test: setup  ## The whole test suite
 	$(BIN)/python -m pytest -m "not peers" $(TEST_ARGS)
 
-test-peers: setup  ## What is heavier: long fault loops and large peers
-	$(BIN)/python -m pytest -m peers $(TEST_ARGS)
+test-peers: setup build/peers.done  ## What is heavier: long fault loops and large peers
+	$(PEERS)/python -m pytest -m peers $(TEST_ARGS)
 
 lint: $(VENV)/.done  ## Format, lint, types, floors
 	$(BIN)/ruff format --check .

@@ -309,6 +309,11 @@ class Settings(Frozen):
         return self.root / self.storage.path
 
     @property
+    def tables(self) -> Path:
+        """Folder of the tables that steps may read, absolute; it need not be there."""
+        return self.root / "tables"
+
+    @property
     def database_url(self) -> str:
         """SQLAlchemy URL of the store's database."""
         if self.database is not None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 
+from overread.dicom.stacks import Policies
 from overread.dicom.study import Series
 from overread.dicom.volume import HOUNSFIELD, read_volume
 from overread.errors import Refused
@@ -67,14 +69,46 @@ def test_an_image_without_pixels_is_refused(tmp_path: Path) -> None:
         read_volume(series)
 
 
-def test_a_modality_lut_is_refused(tmp_path: Path) -> None:
+def test_a_pet_is_in_the_unit_that_it_says(tmp_path: Path) -> None:
     def edit(index: int, one: Dataset) -> None:
-        lut = Dataset()
-        lut.LUTExplanation = "x"
-        one.ModalityLUTSequence = [lut]
+        one.Modality, one.Units = "PT", "BQML"
 
-    with pytest.raises(Refused, match="ModalityLUTSequence"):
-        read_volume(keep(images(VALUES, affine(), edit=edit), tmp_path))
+    assert read_volume(keep(images(VALUES, affine(), edit=edit), tmp_path)).unit == "Bq/mL"
+
+
+def test_a_tilted_series_is_straightened_and_remembers_how_it_was(tmp_path: Path) -> None:
+    """A line along the table stays a line along the table."""
+    grid = affine((3, 1, 1))
+    grid[:3, 0] += [0, 0.5, 0]
+    values = np.zeros((5, 20, 8), np.int16)
+    for index in range(5):
+        # One row of the table, 0.5 mm further up each image: half of it in each of two rows.
+        at = 12 - 0.5 * index
+        values[index, int(np.floor(at))] += 100 if at % 1 == 0 else 50
+        values[index, int(np.ceil(at))] += 0 if at % 1 == 0 else 50
+    volume = read_volume(keep(images(values, grid), tmp_path), Policies(gantry_tilt="resample"))
+    assert volume.array.shape == (5, 22, 8)
+    np.testing.assert_allclose(volume.affine, affine((3, 1, 1)), atol=1e-6)
+    centre = (volume.array.mean(axis=2) @ np.arange(22)) / volume.array.mean(axis=2).sum(axis=1)
+    np.testing.assert_allclose(centre, 12)
+    assert volume.source is not None
+    assert volume.source.shape == values.shape
+    np.testing.assert_allclose(volume.source.affine, grid, atol=1e-6)
+
+
+def test_memory_stays_below_two_and_a_half_volumes(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).integers(0, 4000, (40, 128, 128)).astype(np.int16)
+    grid = affine((3, 1, 1))
+    grid[:3, 0] += [0, 0.3, 0]
+    made = images(values, grid)
+    series = keep([one for index, one in enumerate(made) if index != 7], tmp_path)
+    policies = Policies(gantry_tilt="resample", missing_slice="interpolate")
+    tracemalloc.start()
+    volume = read_volume(series, policies)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert volume.array.shape[0] == 40
+    assert peak < 2.5 * volume.array.nbytes
 
 
 # Real files -----------------------------------------------------------------------------------

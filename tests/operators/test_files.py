@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overread.dicom.study import Exam, Series
-from overread.dicom.volume import Mask, Volume
+from overread.dicom.volume import Mask, Source, Volume
 from overread.operators.files import load, save, to_ras
 from overread.operators.write import write_seg
 from overread.pipelines.ports import Account
@@ -24,7 +24,8 @@ GRID = affine((4.4, 0.83, 0.61), (24, -17, 31))
 
 def test_a_volume(tmp_path: Path) -> None:
     array = np.random.default_rng(0).normal(size=(3, 5, 7)).astype(np.float32)
-    volume = Volume(array, GRID, "1.2.3", "[hnsf'U]", "CT", (4.0, 1.0, 1.0))
+    source = Source((4, 6, 8), affine((5, 1, 1)), "1.2.4", affine(), (("1.2.5", 0), ("1.2.5", 2)))
+    volume = Volume(array, GRID, "1.2.3", "[hnsf'U]", "CT", source)
     save(volume, tmp_path)
     back = load(tmp_path)
     assert isinstance(back, Volume)
@@ -32,6 +33,11 @@ def test_a_volume(tmp_path: Path) -> None:
     np.testing.assert_array_equal(back.affine, GRID)
     for field in ("frame_of_reference", "unit", "modality"):
         assert getattr(back, field) == getattr(volume, field)
+    assert back.source is not None
+    for field in ("shape", "frame_of_reference", "planes"):
+        assert getattr(back.source, field) == getattr(source, field)
+    for field in ("affine", "back"):
+        np.testing.assert_array_equal(getattr(back.source, field), getattr(source, field))
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])

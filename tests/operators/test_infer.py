@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from overread import runtimes
-from overread.dicom.volume import Mask, Probability, Volume
+from overread.dicom.volume import Mask, Probability, Source, Volume
 from overread.errors import Refused, StepFailed
 from overread.operators import infer as module
 from overread.operators.infer import How, slide, window_size, windows
@@ -150,7 +150,10 @@ def test_the_most_probable_label_wins(tmp_path: Path, session: Recorder) -> None
         ({"modality": "CT"}, "the images are CT; model tiny@1.2.3 was made for MR"),
         ({"affine": affine((9, 0.9, 0.9))}, "9.00 mm between slices .* for 1 to 7 mm"),
         ({"affine": affine((5, 0.9, 1.5))}, "1.50 mm between columns"),
-        ({"acquired_spacing": (5, 0.2, 0.9)}, "0.20 mm between rows"),
+        (
+            {"source": Source((4, 8, 8), affine((5, 0.2, 0.9)))},
+            "0.20 mm between rows",
+        ),
     ],
 )
 def test_what_the_model_was_not_made_for_is_refused(

@@ -1,5 +1,5 @@
 // Drives Chromium through the portal. usage: node browser.mjs PLAN.json
-// The plan: {origin, name, password, start, out, shots: [{path, file, wait?}], overlay?: bool}
+// The plan: {origin, name, password, start, out, width?, shots: [{path, file, wait?}], overlay?: bool}
 // Prints one JSON line: what was requested elsewhere, the viewer's segmentation state, page errors.
 import { readFileSync } from "node:fs";
 import { chromium } from "playwright-core";
@@ -13,7 +13,7 @@ const browser = await chromium.launch({
     "--disable-sync", "--disable-quic", "--no-first-run",
   ],
 });
-const context = await browser.newContext({ viewport: { width: 1440, height: 900 } });
+const context = await browser.newContext({ viewport: { width: plan.width ?? 1440, height: 900 } });
 const page = await context.newPage();
 const seen = { elsewhere: [], errors: [], refused: [], failed: [], overlay: null, landed: "" };
 context.on("request", (request) => {

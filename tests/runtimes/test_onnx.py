@@ -79,7 +79,7 @@ def test_the_site_chooses_the_device(device: str, installed: list[str], expected
 
 
 def test_a_gpu_that_is_not_there_is_no_cpu(tmp_path: Path) -> None:
-    with pytest.raises(StepFailed, match="engine.device is cuda:0"):
+    with pytest.raises(StepFailed, match=r"engine\.device is cuda:0"):
         _providers("cuda:0", ["CPUExecutionProvider"])
 
 

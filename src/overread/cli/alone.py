@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 
 from overread.cli.terminal import JsonOption, SiteOption, console, notes, open_site, print_json
 from overread.dicom.codes import TISSUE, Segment
-from overread.dicom.study import Exam, Instance
+from overread.dicom.study import Exam, Instance, Series
 from overread.dicom.volume import Mask, Volume
 from overread.engine import alone, worker
 from overread.engine.alone import Ran
@@ -112,7 +112,7 @@ def run_operator(  # noqa: PLR0917  (typer makes options of them)
     ports = signature(name, loaded.operators[name])
     given = dict(_pairs(inputs or [], "--in PORT=PATH"))
     for port in given:
-        if port not in ports.inputs:
+        if ports.takes(port) is None:
             raise UsageError(f"{name} has no input {port!r}: {near(port, ports.inputs, 'input')}")
     for port in ports.inputs:
         if port not in given and port not in ports.optional:
@@ -121,10 +121,16 @@ def run_operator(  # noqa: PLR0917  (typer makes options of them)
     read = {key: YAML(typ="safe").load(text) for key, text in _pairs(settings or [], "--set K=V")}
     with _made(out) as folder, _Bars(1) as bars, _place(loaded, folder, here, bars) as run:
         objects = {
-            port: open_as(Path(path), ports.inputs[port], folder) for port, path in given.items()
+            port: open_as(Path(path), _kind(ports.takes(port)), folder)
+            for port, path in given.items()
         }
         ran = alone.run_operator(loaded, name, objects, read, folder, run, bars.told)
     _show([ran], [ran], [], as_json)
+
+
+def _kind(wanted: Any) -> Any:
+    """Say what a file is opened as for an input that takes everything."""
+    return Series | Volume if wanted is Any else wanted
 
 
 @operators.command("show")
@@ -248,10 +254,8 @@ def _made(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def _place(site: SiteFolder, folder: Path, here: bool, bars: _Bars) -> Iterator[alone.Run]:
-    if here:
-        run, end = alone.here(bars.progress)
-    else:
-        run, end = alone.in_a_box(replace(worker.box(site), work=folder), bars.progress)
+    place = alone.here if here else alone.in_a_box
+    run, end = place(replace(worker.box(site), work=folder), bars.progress, site.settings)
     try:
         yield run
     finally:

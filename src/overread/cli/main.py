@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from overread import __version__
-from overread.cli import alone, demo, doctor, exam, job, route, send, serve, site, user, why
+from overread.cli import alone, demo, doctor, exam, job, model, route, send, serve, site, user, why
 from overread.cli.terminal import notes
 from overread.errors import OverreadError, SiteError, UsageError
 
@@ -42,6 +42,7 @@ for name, noun, about in (
     ("operator", alone.operators, "Operators, run on files."),
     ("exam", exam.app, "What has gathered."),
     ("job", job.app, "What has run."),
+    ("model", model.app, "What models there are, and what they were made for."),
     ("user", user.app, "Who may sign in."),
 ):
     app.add_typer(noun, name=name, help=about, no_args_is_help=True)

@@ -82,3 +82,21 @@ STANDARD_DEVIATION = Code("386136009", "SCT", "Standard Deviation")
 
 MEDIAN = Code("373099004", "SCT", "Median")
 """CID 7464 *General Region of Interest Measurement Modifier*."""
+
+CT_MODEL = Code("85040-4", "LN", "CT 3D CAM model")
+"""CID 7061 *Model Document Title*."""
+
+MR_MODEL = Code("85041-2", "LN", "MR 3D CAM model")
+"""CID 7061 *Model Document Title*."""
+
+MIXED_MODEL = Code("129019", "DCM", "Mixed Modality 3D CAM model")
+"""CID 7061 *Model Document Title*."""
+
+PLANNING = Code("129013", "DCM", "Planning Intent")
+"""CID 7064 *Model Usage*."""
+
+MILLIMETRE = Code("mm", "UCUM", "mm")
+"""CID 7063 *Model Scale Unit*."""
+
+SOURCE_IMAGE = Code("121324", "DCM", "Source image")
+"""CID 7060 *Encapsulated Document Source Purpose of Reference*."""

@@ -195,9 +195,12 @@ def check_distinct(ordered: Sequence[Plane]) -> None:
     along = heights(ordered)
     for (near, far), step in zip(pairwise(ordered), np.diff(along).tolist(), strict=True):
         if step < SAME_POSITION_MM:
+            names = [plane.name for plane in (near, far)]
+            if names[0] == names[1]:
+                names = [f"{plane.name} ({plane.instance.uid})" for plane in (near, far)]
             raise GeometryError(
                 "duplicate position",
-                f"{near.name} and {far.name} both lie at {near.position @ near.normal:.2f} mm "
+                f"{' and '.join(names)} both lie at {near.position @ near.normal:.2f} mm "
                 f"along the normal (of {len(ordered)} slices); one slice at each position was "
                 "expected. A series of several echoes, phases or time points is not one volume",
             )

@@ -30,6 +30,8 @@ class Image:
         UCUM unit of the values; ``1`` for arbitrary units.
     modality, body_part, view, laterality : str
         Modality, BodyPartExamined, ViewPosition, ImageLaterality or Laterality, as written.
+    aspect : float
+        Height of a pixel over its width; 1 where nothing says otherwise.
     """
 
     array: NDArray[np.float32]
@@ -42,6 +44,7 @@ class Image:
     body_part: str = ""
     view: str = ""
     laterality: str = ""
+    aspect: float = 1.0
 
     def __post_init__(self) -> None:
         if self.array.ndim != 2:

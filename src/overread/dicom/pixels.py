@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.processing import apply_modality_lut
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -37,7 +38,7 @@ UNREADABLE = (
 )
 """What pydicom and the codecs raise on pixels that cannot be decoded; there is no single error."""
 
-_PIXELS = {
+_PIXELS: dict[str, struct.Struct] = {
     ImplicitVRLittleEndian: struct.Struct("<HHL"),
     ExplicitVRLittleEndian: struct.Struct("<HH2sxxL"),
     ExplicitVRBigEndian: struct.Struct(">HH2sxxL"),
@@ -93,7 +94,15 @@ def read_frames(instance: Instance, frames: Sequence[int]) -> Iterator[NDArray[A
 
 def _decode(header: Dataset, file: Path, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
     native = _Native.find(header, file)
-    return native.read(frames) if native else iter_pixels(file, indices=list(frames), raw=True)
+    if native:
+        return native.read(frames)
+    # pydicom does not look into a deflated file unless it has read it whole.
+    deflated = _syntax(header) == DeflatedExplicitVRLittleEndian
+    return iter_pixels(dcmread(file) if deflated else file, indices=list(frames), raw=True)
+
+
+def _syntax(header: Dataset) -> str:
+    return str(getattr(header, "file_meta", Dataset()).get("TransferSyntaxUID", ""))
 
 
 class _Native:
@@ -107,7 +116,7 @@ class _Native:
     @classmethod
     def find(cls, header: Dataset, file: Path) -> _Native | None:
         """Find PixelData; none where the ordinary way must be taken."""
-        syntax = getattr(header, "file_meta", Dataset()).get("TransferSyntaxUID")
+        syntax = _syntax(header)
         bits = header.get("BitsAllocated")
         big = syntax == ExplicitVRBigEndian
         if (

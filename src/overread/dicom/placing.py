@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset
 
+from overread.dicom.derived import reference
 from overread.dicom.geometry import EVEN, Affine, Plane, stack
 from overread.dicom.study import Series
 from overread.dicom.volume import Mask, Probability
@@ -56,7 +58,15 @@ class Placement:
 
 def planes_of(mask: Mask | Probability, source: Series) -> tuple[Plane, ...]:
     """Return the images that a mask's slices lie on, ascending along their normal."""
-    return stack(source, getattr(mask.source, "planes", ()))
+    return stack(source, mask.source.planes if mask.source else ())
+
+
+def refer(plane: Plane) -> Dataset:
+    """Return an item that names the image of a plane, and the frame where it has several."""
+    item = reference(plane.instance)
+    if not plane.tiles and int(plane.instance.header.get("NumberOfFrames") or 1) > 1:
+        item.ReferencedFrameNumber = plane.frame + 1
+    return item
 
 
 def place(affine: Affine, shape: Sequence[int], planes: Sequence[Plane]) -> Placement:

@@ -13,7 +13,8 @@ contours are listed slice by slice along that normal.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +26,9 @@ from pydicom.valuerep import DA, TM
 from scipy import ndimage
 
 from overread.dicom.codes import TISSUE, Code, Segment
-from overread.dicom.derived import LONGEST, Making, coded, finish, identify, reference, start
+from overread.dicom.derived import LONGEST, Making, coded, finish, identify, start
 from overread.dicom.geometry import Grid, Plane, lay_out
-from overread.dicom.placing import place, planes_of
+from overread.dicom.placing import place, planes_of, refer
 from overread.dicom.provenance import DerivedObject, derive_uid
 from overread.dicom.study import Series
 from overread.dicom.volume import Mask, Probability
@@ -45,38 +46,44 @@ DETACHED_STUDY_MANAGEMENT = "1.2.840.10008.3.1.2.3.1"
 _CONTOUR_DATA = Tag("ContourData")
 
 
-def write_rtstruct(mask: Mask, source: Series, making: Making) -> DerivedObject:
-    """Write a mask as an RT Structure Set into the Study of its source images.
+def write_rtstruct(
+    masks: Mask | Probability | Sequence[Mask | Probability], source: Series, making: Making
+) -> DerivedObject:
+    """Write masks as an RT Structure Set into the Study of their source images.
 
     One ROI for each segment, also for one of which nothing was found: that has no contours. It is
     written in Implicit VR, since a contour may be longer than the 64 kB that Explicit VR holds.
 
     Parameters
     ----------
-    mask : Mask
-        On the planes of the source images, or on some of them.
+    masks : Mask, Probability, or several of them
+        On the planes of the source images, or on some of them. ROIs may overlap. Of probabilities,
+        what reaches their threshold counts.
     source : Series
-        The images that the mask belongs to.
+        The images that the masks belong to.
     making : Making
         The facts of the job.
 
     Returns
     -------
     DerivedObject
-        Its ROIs are numbered from 1, in the order of the mask's segments. It is UNAPPROVED.
+        Its ROIs are numbered from 1, in the order of the masks' segments. It is UNAPPROVED.
 
     Raises
     ------
     GeometryError
         The images do not say where they lie.
     ValueError
-        The mask does not lie on the source's images, or has no segments.
+        A mask does not lie on the source's images, or there are no segments.
     """
-    if not mask.segments:
+    masks = [masks] if isinstance(masks, Mask | Probability) else list(masks)
+    planes = planes_of(masks[0], source)
+    parts = [part for mask in masks for part in _parts(mask, planes)]
+    segments = tuple(
+        replace(segment, number=number) for number, (segment, _) in enumerate(parts, start=1)
+    )
+    if not segments:
         raise ValueError("a structure set has at least one ROI; the mask describes no segment")
-    planes = planes_of(mask, source)
-    labels = place(mask.affine, mask.array.shape, planes).take(mask.array)
-    segments = sorted(mask.segments, key=lambda segment: segment.number)
     header, local = source.header, making.local(source.header)
     names = ", ".join(segment.label for segment in segments)
     made = start(
@@ -94,24 +101,12 @@ def write_rtstruct(mask: Mask, source: Series, making: Making) -> DerivedObject:
     made.StructureSetDescription = making.describe(f"Structures: {names}")
     made.StructureSetDate, made.StructureSetTime = DA(local.date()), TM(local.time())
     made.ReferencedFrameOfReferenceSequence = [_referenced(made, source, planes)]
-    boxes = ndimage.find_objects(labels, max_label=max(one.number for one in segments))
-    made.StructureSetROISequence, made.ROIContourSequence = [], []
-    made.RTROIObservationsSequence = []
-    for number, segment in enumerate(segments, start=1):
-        made.StructureSetROISequence.append(_roi(number, segment, made, making))
-        item = Dataset()
-        item.ReferencedROINumber = number
-        item.ROIDisplayColor = list(segment.colour)
-        contours = [
-            _contour(plane, ring)
-            for plane, ring in _rings(labels, segment.number, boxes[segment.number - 1], planes)
-        ]
-        for index, contour in enumerate(contours, start=1):
-            contour.ContourNumber = index
-        if contours:
-            item.ContourSequence = contours
-        made.ROIContourSequence.append(item)
-        made.RTROIObservationsSequence.append(_observation(number, segment))
+    made.StructureSetROISequence = [_roi(segment, made, making) for segment in segments]
+    made.ROIContourSequence = [
+        _contours(segment, planes, rings)
+        for segment, (_, rings) in zip(segments, parts, strict=True)
+    ]
+    made.RTROIObservationsSequence = [_observation(segment) for segment in segments]
     made.ApprovalStatus = "UNAPPROVED"
     return finish(
         made,
@@ -119,7 +114,25 @@ def write_rtstruct(mask: Mask, source: Series, making: Making) -> DerivedObject:
         making,
         kind="structure set",
         sources=(plane.instance.uid for plane in planes),
+        segments=segments,
     )
+
+
+def _parts(
+    mask: Mask | Probability, planes: Sequence[Plane]
+) -> Iterator[tuple[Segment, list[tuple[int, Points]]]]:
+    """Yield each segment of a mask, and its contours: index of the plane, and line."""
+    placed = place(mask.affine, mask.array.shape[-3:], planes).take(mask.array)
+    numbers = [segment.number for segment in mask.segments]
+    if isinstance(mask, Mask):
+        boxes = ndimage.find_objects(placed, max_label=max(numbers, default=0))
+    for index in sorted(range(len(numbers)), key=numbers.__getitem__):
+        if isinstance(mask, Mask):
+            number, labels, box = numbers[index], placed, boxes[numbers[index] - 1]
+        else:
+            number, labels = 1, (placed[index] >= mask.threshold).view(np.uint8)
+            (box,) = ndimage.find_objects(labels, max_label=1)
+        yield mask.segments[index], list(_outlines(labels, number, box))
 
 
 def _frame_of_reference(header: Dataset) -> str:
@@ -133,7 +146,7 @@ def _referenced(made: Dataset, source: Series, planes: Sequence[Plane]) -> Datas
     """Return the frame of reference, and the images whose contours these are."""
     series = Dataset()
     series.SeriesInstanceUID = source.uid
-    series.ContourImageSequence = [_image(plane) for plane in planes]
+    series.ContourImageSequence = [refer(plane) for plane in planes]
     study = Dataset()
     study.ReferencedSOPClassUID = DETACHED_STUDY_MANAGEMENT
     study.ReferencedSOPInstanceUID = made.StudyInstanceUID
@@ -144,16 +157,9 @@ def _referenced(made: Dataset, source: Series, planes: Sequence[Plane]) -> Datas
     return frame
 
 
-def _image(plane: Plane) -> Dataset:
-    item = reference(plane.instance)
-    if plane.numbered:
-        item.ReferencedFrameNumber = plane.frame + 1
-    return item
-
-
-def _roi(number: int, segment: Segment, made: Dataset, making: Making) -> Dataset:
+def _roi(segment: Segment, made: Dataset, making: Making) -> Dataset:
     roi = Dataset()
-    roi.ROINumber = number
+    roi.ROINumber = segment.number
     roi.ReferencedFrameOfReferenceUID = made.FrameOfReferenceUID
     roi.ROIName = segment.label[:LONGEST]
     roi.ROIGenerationAlgorithm = "AUTOMATIC"
@@ -163,14 +169,28 @@ def _roi(number: int, segment: Segment, made: Dataset, making: Making) -> Datase
     return roi
 
 
-def _observation(number: int, segment: Segment) -> Dataset:
+def _observation(segment: Segment) -> Dataset:
     observation = Dataset()
-    observation.ObservationNumber = observation.ReferencedROINumber = number
+    observation.ObservationNumber = observation.ReferencedROINumber = segment.number
     observation.ROIObservationLabel = segment.label[:SHORT]
     observation.RTROIIdentificationCodeSequence = [coded(segment.type)]
     observation.RTROIInterpretedType = ""  # target or organ at risk: for a person to say
     observation.ROIInterpreter = ""
     return observation
+
+
+def _contours(
+    segment: Segment, planes: Sequence[Plane], rings: Sequence[tuple[int, Points]]
+) -> Dataset:
+    item = Dataset()
+    item.ReferencedROINumber = segment.number
+    item.ROIDisplayColor = list(segment.colour)
+    contours = [_contour(planes[index], ring) for index, ring in rings]
+    for number, contour in enumerate(contours, start=1):
+        contour.ContourNumber = number
+    if contours:
+        item.ContourSequence = contours
+    return item
 
 
 def _contour(plane: Plane, ring: Points) -> Dataset:
@@ -180,7 +200,7 @@ def _contour(plane: Plane, ring: Points) -> Dataset:
         + ring[:, 1:] * (plane.along_column * plane.spacing[0])
     )
     contour = Dataset()
-    contour.ContourImageSequence = [_image(plane)]
+    contour.ContourImageSequence = [refer(plane)]
     contour.ContourGeometricType = "CLOSED_PLANAR"
     contour.NumberOfContourPoints = len(ring)
     # As bytes: making a number of each of a million strings would take longer than all the rest.
@@ -190,9 +210,9 @@ def _contour(plane: Plane, ring: Points) -> Dataset:
     return contour
 
 
-def _rings(
-    labels: NDArray[Any], number: int, box: tuple[slice, ...] | None, planes: Sequence[Plane]
-) -> Iterator[tuple[Plane, Points]]:
+def _outlines(
+    labels: NDArray[Any], number: int, box: tuple[slice, ...] | None
+) -> Iterator[tuple[int, Points]]:
     """Yield the contours of one segment, slice by slice, holes joined to what is around them."""
     if box is None:
         return
@@ -201,7 +221,7 @@ def _rings(
         inside = labels[index, rows, columns] == number
         if inside.any():
             for ring in trace(inside):
-                yield planes[index], ring + (columns.start, rows.start)
+                yield index, ring + np.array([columns.start, rows.start])
 
 
 def trace(inside: NDArray[np.bool_]) -> list[Points]:
@@ -222,12 +242,10 @@ def trace(inside: NDArray[np.bool_]) -> list[Points]:
     generator = contour_generator(
         z=np.pad(inside, 1).astype(np.float32), name="serial", fill_type=FillType.OuterOffset
     )
-    parts, offsets = generator.filled(0.5, 2.0)
+    parts, offsets = cast("tuple[list[Points], list[NDArray[Any]]]", generator.filled(0.5, 2.0))
     traced = []
     for points, ends in zip(parts, offsets, strict=True):
-        rings = [
-            _corners(points[ends[i] : ends[i + 1] - 1] - 1.0) for i in range(len(ends) - 1)
-        ]
+        rings = [_corners(points[ends[i] : ends[i + 1] - 1] - 1.0) for i in range(len(ends) - 1)]
         traced.append(join(rings[0], rings[1:]))
     return traced
 
@@ -235,7 +253,7 @@ def trace(inside: NDArray[np.bool_]) -> list[Points]:
 def _corners(ring: Points) -> Points:
     """Leave out what lies on the straight line between its neighbours."""
     ahead, behind = np.roll(ring, -1, axis=0) - ring, ring - np.roll(ring, 1, axis=0)
-    return ring[ahead[:, 0] * behind[:, 1] != ahead[:, 1] * behind[:, 0]]
+    return np.asarray(ring[ahead[:, 0] * behind[:, 1] != ahead[:, 1] * behind[:, 0]])
 
 
 def join(outer: Points, holes: Sequence[Points]) -> Points:

@@ -30,7 +30,7 @@ from overread.dicom.derived import (
     reference,
 )
 from overread.dicom.geometry import Grid, Plane, group, lay_out
-from overread.dicom.placing import SAME_PLACE_MM, place, planes_of
+from overread.dicom.placing import SAME_PLACE_MM, place, planes_of, refer
 from overread.dicom.provenance import DerivedObject, derive_uid
 from overread.dicom.study import Instance, Series
 from overread.dicom.volume import Mask, Probability
@@ -250,10 +250,7 @@ def _settle_references(
         for named in derivation.SourceImageSequence
     ]
     for named in {id(named): named for named in derived}.values():  # segments share them
-        plane = real[named.ReferencedSOPInstanceUID]
-        named.update(reference(plane.instance))
-        if not plane.tiles and int(plane.instance.header.get("NumberOfFrames") or 1) > 1:
-            named.ReferencedFrameNumber = plane.frame + 1
+        named.update(refer(real[named.ReferencedSOPInstanceUID]))
     used = list({plane.instance.uid: plane.instance for plane in planes}.values())
     seg.SourceImageSequence = [reference(instance) for instance in used]
     refer_to(seg, Series(tuple(used)))

@@ -14,10 +14,10 @@ from typing import Literal
 import numpy as np
 
 from overread.dicom.element import text
-from overread.dicom.geometry import planes
 from overread.dicom.match import Condition
 from overread.dicom.moment import acquired
-from overread.dicom.plane import Plane, nearest_plane, normals
+from overread.dicom.orientation import Plane, nearest_plane, normals
+from overread.dicom.planes import planes
 from overread.dicom.study import Instance, Series
 from overread.errors import GeometryError
 

@@ -21,6 +21,7 @@ from overread.dicom.study import Origin
 from overread.engine import child
 from overread.engine.folders import EXAM, JobFolder
 from overread.engine.opening import operator_folder
+from overread.engine.outside import launch
 from overread.engine.requests import step_request
 from overread.engine.sandbox import Box, Child
 from overread.engine.sources import digest_of, pin_models, pin_operators
@@ -30,6 +31,7 @@ from overread.pipelines.check import order
 from overread.pipelines.definition import Pipeline, Step
 from overread.pipelines.job import JobState, StepState
 from overread.pipelines.ports import Progress
+from overread.settings import Settings
 from overread.site import SiteFolder
 from overread.store.tables import Job, new_id
 
@@ -78,8 +80,13 @@ Run = Callable[[dict[str, Any]], dict[str, Any]]
 """Runs a request of `overread.engine.child` and returns its answer."""
 
 
-def in_a_box(box: Box, progress: Progress) -> tuple[Run, Callable[[], None]]:
+def in_a_box(box: Box, progress: Progress, settings: Settings) -> tuple[Run, Callable[[], None]]:
     """Run steps where a worker would: in a child process inside the box.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the site, for programs that run outside of the box.
 
     Returns
     -------
@@ -98,17 +105,21 @@ def in_a_box(box: Box, progress: Progress) -> tuple[Run, Callable[[], None]]:
     process = Child(box)
 
     def run(request: dict[str, Any]) -> dict[str, Any]:
-        return process.run(request, request["timeout"], lambda: None, progress)
+        outside = launch(request, box, settings)
+        return process.run(request, request["timeout"], lambda: None, progress, outside)
 
     return run, process.stop
 
 
-def here(progress: Progress) -> tuple[Run, Callable[[], None]]:
+def here(box: Box, progress: Progress, settings: Settings) -> tuple[Run, Callable[[], None]]:
     """Run steps in this very process, so that a debugger can stop in them."""
     memory = child.Memory()
 
     def run(request: dict[str, Any]) -> dict[str, Any]:
-        return child.step(request, memory, progress)
+        outside = launch(request, box, settings)
+        seconds = request["timeout"]
+        ask = (lambda: outside(seconds, lambda: None)) if outside else None
+        return child.step(request, memory, progress, ask)
 
     return run, lambda: None
 

@@ -39,6 +39,10 @@ from overread.pipelines.ports import Context, Model, Progress, signature
 _TOLD_SECONDS = 0.25
 
 
+Ask = Callable[[], dict[str, Any]]
+"""Has the worker run the step's program; returns ``log``, and ``notes`` or ``failed``."""
+
+
 class Memory:
     """What the steps of the current job have made."""
 
@@ -54,7 +58,10 @@ class Memory:
 
 
 def step(
-    request: dict[str, Any], memory: Memory, progress: Progress | None = None
+    request: dict[str, Any],
+    memory: Memory,
+    progress: Progress | None = None,
+    ask: Ask | None = None,
 ) -> dict[str, Any]:
     """Run one step.
 
@@ -65,9 +72,12 @@ def step(
         ``inputs``: port to the step it takes; ``folders``: such a step to its folder; ``settings``;
         ``context``; ``models``: ``name@version`` to card, ``files`` (its own, then its folds') and
         the address of the ``server`` that runs it, or none; ``servers``: those that this step
-        talks to, and where they are; ``out``: the folder to write.
+        talks to, and where they are; ``out``: the folder to write; ``exchange``: that for a program
+        outside.
     progress : Progress, optional
         Told how far the operator has come.
+    ask : callable, optional
+        Has the step's program run outside.
 
     Returns
     -------
@@ -92,7 +102,8 @@ def step(
         if reference in wanted
     }
     context = _context(request["context"])
-    output, account = run(function, ports, inputs, settings, context, models, progress)
+    outside = _Outside(Path(request["exchange"]), ask) if ports.outside and ask else None
+    output, account = run(function, ports, inputs, settings, context, models, progress, outside)
     out = Path(request["out"])
     files.save(output, out)
     made[request["step"]] = output
@@ -160,7 +171,10 @@ def _context(facts: dict[str, Any]) -> Context:
 
 
 def answer(
-    request: dict[str, Any], memory: Memory, progress: Progress | None = None
+    request: dict[str, Any],
+    memory: Memory,
+    progress: Progress | None = None,
+    ask: Ask | None = None,
 ) -> dict[str, Any]:
     """Run one request, whatever becomes of it, and say what did."""
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -168,7 +182,7 @@ def answer(
     os.dup2(log, 1)
     os.dup2(log, 2)
     try:
-        return step(request, memory, progress)
+        return step(request, memory, progress, ask)
     except Refused as error:
         return {"refused": str(error)}
     except StepFailed as error:
@@ -213,18 +227,10 @@ class _Telling:
             _say(self._channel, {"progress": [done, of, what]})
 
 
-class _Asking:
-    """Asks the worker to run a step's program, and waits until it has.
+class _Outside:
+    """Has a step's program run by the worker (`overread.pipelines.ports.Outside`)."""
 
-    Parameters
-    ----------
-    folder : Path
-        What is exchanged with the program; made here.
-    ask : callable
-        Returns the worker's answer: ``log``, and ``notes`` or ``failed``.
-    """
-
-    def __init__(self, folder: Path, ask: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, folder: Path, ask: Ask) -> None:
         self.folder = folder
         self._ask = ask
         folder.mkdir(mode=0o700)
@@ -268,10 +274,16 @@ def main() -> None:
     lines: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_listen, args=(lines,), daemon=True).start()
     memory, relays = Memory(), Relays(Path())
+
+    def ask() -> dict[str, Any]:
+        _say(channel, {"outside": True})
+        told: dict[str, Any] = json.loads(lines.get())
+        return told
+
     _say(channel, {"ready": True})
     while True:
         request = through(json.loads(lines.get()), relays)
-        _say(channel, answer(request, memory, _Telling(channel)))
+        _say(channel, answer(request, memory, _Telling(channel), ask))
 
 
 if __name__ == "__main__":

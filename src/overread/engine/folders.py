@@ -59,6 +59,10 @@ class JobFolder:
         """Where a step writes while it runs."""
         return self.root / f".{name}.unfinished"
 
+    def exchange(self, name: str) -> Path:
+        """Where a step exchanges files with a program that runs outside of its box."""
+        return self.root / f".{name}.exchange"
+
     def log_file(self, name: str) -> Path:
         """Where a step's output and log go while it runs."""
         return self.root / f"{name}.log"
@@ -82,13 +86,15 @@ class JobFolder:
     def fresh(self, name: str) -> Path:
         """Make the folder that a step writes to, empty."""
         unfinished = self.unfinished(name)
-        shutil.rmtree(unfinished, ignore_errors=True)
+        for left in (unfinished, self.exchange(name)):
+            shutil.rmtree(left, ignore_errors=True)
         unfinished.mkdir(mode=0o700, parents=True)
         return unfinished
 
     def finish(self, name: str) -> None:
         """Give what a step made its name; what an earlier run of it left there goes."""
-        shutil.rmtree(self.step(name), ignore_errors=True)
+        for left in (self.step(name), self.exchange(name)):
+            shutil.rmtree(left, ignore_errors=True)
         self.unfinished(name).rename(self.step(name))
 
     def log(self, name: str) -> str:

@@ -24,6 +24,7 @@ from overread.engine.folders import JobFolders, digests
 from overread.engine.headers import origin_of
 from overread.engine.keeping import keep_results
 from overread.engine.opening import Ticket
+from overread.engine.outside import launch
 from overread.engine.requests import step_request, weights
 from overread.engine.sandbox import Child, Children
 from overread.engine.weights import verify
@@ -239,6 +240,7 @@ class Jobs:
                 request["timeout"],
                 self._watch(job_id, attempt),
                 self._progress(job_id, attempt, name),
+                launch(request, child.box, self.site.settings),
             )
             outputs = {
                 "type": answer["type"],

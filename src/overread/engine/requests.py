@@ -65,11 +65,13 @@ def step_request(site: SiteFolder, job: Job, name: str, folder: JobFolder) -> di
             "timezone": site.settings.site.timezone,
             "stage": job.stage,
             "device": site.settings.engine.device,
+            "tables": str(site.settings.tables),
             "models": [
                 model["card"] for model in models_of(steps, upstream(steps, name), job.models)
             ],
         },
         "out": str(folder.unfinished(name)),
+        "exchange": str(folder.exchange(name)),
         "log": str(folder.log_file(name)),
     }
 

@@ -59,8 +59,8 @@ _PASSED_ON = (
     "CUDA_VISIBLE_DEVICES",
 )
 _PASSED_ON_PREFIXES = ("OPENBLAS_", "OMP_", "MKL_", "NVIDIA_")
-_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/sys")
-_SYSTEM_FILES = (
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/sys")
+SYSTEM_FILES = (
     "/etc/ld.so.cache",
     "/etc/ld.so.conf",
     "/etc/ld.so.conf.d",
@@ -143,8 +143,8 @@ class Box:
         walls = ["bwrap", "--die-with-parent", "--unshare-net", "--unshare-pid", "--unshare-ipc"]
         walls += ["--unshare-uts", "--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev"]
         for place in ("/tmp", "/dev/shm"):  # noqa: S108, a tmpfs of the child's own
-            walls += [*_sized(), "--tmpfs", place]
-        for place in (*_SYSTEM, *_SYSTEM_FILES):
+            walls += [*sized(), "--tmpfs", place]
+        for place in (*SYSTEM, *SYSTEM_FILES):
             walls += ["--ro-bind-try", place, place]
         for device in sorted(Path("/dev").glob("nvidia*")):
             walls += ["--dev-bind-try", str(device), str(device)]
@@ -164,7 +164,7 @@ class Box:
 
 
 @cache
-def _sized() -> tuple[str, ...]:
+def sized() -> tuple[str, ...]:
     """Return the option that limits the next tmpfs, where bubblewrap has it (0.7 and later)."""
     told = subprocess.run(["bwrap", "--help"], capture_output=True, text=True, check=False)
     return ("--size", str(_TMPFS_BYTES)) if "--size" in told.stdout + told.stderr else ()

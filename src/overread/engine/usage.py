@@ -113,9 +113,9 @@ def _sizes(folder: Path) -> Iterator[int]:
     """Yield the space that each file and folder below takes on the disk, following no link."""
     front = [str(folder)]
     while front:
-        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(front.pop()) as entries:
+        with suppress(OSError), os.scandir(front.pop()) as entries:  # it changes as we look
             for entry in entries:
-                with suppress(FileNotFoundError):
+                with suppress(OSError):
                     yield entry.stat(follow_symlinks=False).st_blocks * 512
                     if entry.is_dir(follow_symlinks=False):
                         front.append(entry.path)

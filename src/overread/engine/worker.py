@@ -66,8 +66,13 @@ def box(site: SiteFolder) -> Box:
         memory=engine.memory,
         threads=max(1, (os.cpu_count() or 1) // engine.concurrency),
         work=box_folder(site),
-        readable=(*sorted({file.parent for file in files}), operator_folder(site)),
+        readable=(
+            *sorted({file.parent for file in files}),
+            operator_folder(site),
+            site.settings.tables,
+        ),
         hidden=(site.settings.root, site.settings.data),
+        disk=engine.disk,
     )
 
 

@@ -1,11 +1,15 @@
-"""Site folders to begin with: ``plain``, the least that a site is, and ``bts``, one that works."""
+"""Site folders to begin with: ``plain``, the least that a site is, and three that work.
+
+``bts`` finds brain tumours on MR, ``lts`` measures the lobes of a donor's liver on CT, ``hfd`` finds
+hips on radiographs and says what ails them.
+"""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
-NAMES = ("bts",)
+NAMES = ("bts", "lts", "hfd")
 """Examples that ``overread init --example`` offers; without one it is ``plain``."""
 
 _IGNORED = "# what the site keeps, and what it must not tell\ndata/\nsecrets/\n"

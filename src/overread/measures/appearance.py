@@ -55,6 +55,9 @@ VOLUME = (
 PLANE = ("shape", "middle", "spread", "symmetry", "smoothness")
 """Names of what is measured of a projection."""
 
+HIGHEST = dict.fromkeys(("solid", "middle", "spread", "symmetry", "smoothness"), 1.0)
+"""The most that a number can be, of those that have a bound."""
+
 COARSE_MM = 2.0
 """Voxels are averaged to about this size first: numbers then hardly depend on the resolution."""
 

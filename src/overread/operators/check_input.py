@@ -9,7 +9,7 @@ import numpy as np
 from overread.dicom.geometry import turn_to_axial
 from overread.dicom.image import Image, Images
 from overread.dicom.match import text
-from overread.dicom.plane import plane_of
+from overread.dicom.orientation import plane_of
 from overread.dicom.study import Exam, Instance, Series, group_series
 from overread.dicom.volume import Volume
 from overread.errors import Refused

@@ -58,7 +58,7 @@ def run(  # noqa: PLR0917 - what a step is made of, in the order it is read
     account = Account()
     arguments: dict[str, Any] = {
         **_ports(signature, inputs),
-        **_settings(signature, settings, models),
+        **read_settings(signature, settings, models),
     }
     if signature.context:
         arguments[signature.context] = context
@@ -99,9 +99,16 @@ def _ports(signature: Signature, inputs: Mapping[str, object]) -> dict[str, obje
     return dict(inputs)
 
 
-def _settings(
+def read_settings(
     signature: Signature, settings: Mapping[str, Any], models: Mapping[str, Model]
 ) -> dict[str, Any]:
+    """Read the settings that a step is given, as the operator's annotations say.
+
+    Raises
+    ------
+    StepFailed
+        One is missing, unknown or wrong.
+    """
     for setting in sorted(set(settings) - set(signature.settings)):
         raise StepFailed(
             f"{signature.name} has no setting {setting}; it has {sorted(signature.settings)}"

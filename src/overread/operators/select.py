@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from overread.dicom.element import parse_address, text
 from overread.dicom.match import Condition
-from overread.dicom.plane import WITHIN_DEGREES, Plane
+from overread.dicom.orientation import WITHIN_DEGREES, Plane
 from overread.dicom.selection import (
     RELATIVE,
     Order,

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from overread.dicom import seg
+from overread.dicom import rtstruct, seg
 from overread.dicom.placing import place, planes_of
+from overread.dicom.processed import write_processed
 from overread.dicom.provenance import DerivedObject
 from overread.dicom.study import Series
-from overread.dicom.volume import Mask, Probability
+from overread.dicom.volume import Mask, Probability, Volume
 from overread.operators.making import Tags, making
 from overread.pipelines.ports import Account, Context
 
@@ -70,6 +71,103 @@ def write_seg(
     _account(made, masks, source, account)
     if not any(np.any(one.array) for one in masks):
         account.notes.append("nothing was found: the segmentation is empty")
+    return made
+
+
+def write_rtstruct(
+    mask: Mask | Probability,
+    source: Series,
+    context: Context,
+    account: Account,
+    *,
+    tags: Tags | None = None,
+    **further: Mask | Probability,
+) -> DerivedObject:
+    """Write masks as a DICOM RT Structure Set into the Study of their source images.
+
+    Each segment becomes a ROI with closed contours on the planes of the images, in any orientation.
+    A contour runs half-way between the voxels inside and those outside, and a hole is joined to the
+    contour around it, so that the structure set reads back to the same mask. The masks must lie on
+    the images: put `to_source` before this step where the volume was turned, cropped, resampled or
+    registered. The structure set is UNAPPROVED, its ROIs AUTOMATIC, and their interpreted type
+    (target, organ at risk) is left open for a person to say. A segment of which nothing was found
+    becomes a ROI without contours.
+
+    Parameters
+    ----------
+    mask : Mask or Probability
+        What to write. Of probabilities, what reaches the model's threshold counts.
+    source : Series
+        The images that it lies on.
+    **further : Mask or Probability
+        More of them, under any name: their ROIs stand after those of the first, in the order of the
+        file, and may overlap.
+    tags : dict, optional
+        Attributes to set, by keyword: ``{StructureSetLabel: "AI liver"}``.
+
+    Returns
+    -------
+    DerivedObject
+        The structure set, its ROIs numbered from 1.
+
+    Raises
+    ------
+    ValueError
+        A mask does not lie on the source images.
+    """
+    masks = [mask, *further.values()]
+    made = rtstruct.write_rtstruct(masks, source, making(context, mask.model, tags))
+    _account(made, masks, source, account)
+    if not any("ContourSequence" in roi for roi in made.dataset.ROIContourSequence):
+        account.notes.append("nothing was found: the structure set has no contours")
+    return made
+
+
+def write_derived(
+    volume: Volume,
+    source: Series,
+    context: Context,
+    account: Account,
+    *,
+    window: tuple[float, float] | None = None,
+    description: str = "Processed images",
+    tags: Tags | None = None,
+) -> DerivedObject:
+    """Write a processed volume as DICOM images into the Study of its source images.
+
+    For what a step made of the images and a person should see: registered, resampled, normalised.
+    It is one multi-frame grey-scale image (Secondary Capture with 16 bits) whose frames say where
+    they lie, so that it can be scrolled and compared beside its source in any viewer. Whole numbers
+    that span less than 65,536 are kept exactly, other values in 65,536 steps over their range.
+
+    Parameters
+    ----------
+    volume : Volume
+        What to write; on any grid, in its own frame of reference.
+    source : Series
+        The images that it was made from.
+    window : tuple of float, optional
+        Centre and width that it is shown with, in the volume's unit; otherwise from the 0.5th to
+        the 99.5th percentile.
+    description : str
+        SeriesDescription.
+    tags : dict, optional
+        Attributes to set, by keyword.
+
+    Returns
+    -------
+    DerivedObject
+        The image.
+
+    Raises
+    ------
+    ValueError
+        The volume's rows and columns are not perpendicular, or a value is not finite.
+    """
+    made = write_processed(
+        volume, source, making(context, "", tags), description=description, window=window
+    )
+    account.used.extend((uid, "source image") for uid in made.sources)
     return made
 
 

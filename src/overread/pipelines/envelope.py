@@ -7,11 +7,15 @@ it is said so below.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from overread.dicom.geometry import Affine, turn_to_axial
 from overread.pipelines.model import Envelope, Range
@@ -192,6 +196,88 @@ def contrast(words: Words) -> bool:
         return words.agent.strip().upper() not in NO_AGENT
     texts = [text for name, text in words.descriptions.items() if name != "StudyDescription"]
     return any(re.search(WITH_AGENT, text) and not re.search(WITHOUT_AGENT, text) for text in texts)
+
+
+def learn(
+    known: Sequence[Facts], margin: float, highest: Mapping[str, float] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Learn an envelope from what is known of training images.
+
+    A range is from the lowest to the highest value that was seen, each end moved outwards by
+    ``margin`` times their distance, and at least by a tenth of the middle: so few volumes as models
+    are trained on do not show all that will come. A range of values that were all positive stays
+    so. Words are those that were seen; where some images say nothing of a thing, nothing is asked
+    of it.
+
+    Parameters
+    ----------
+    known : sequence of Facts
+        At least one.
+    margin : float
+        How far ranges are widened.
+    highest : mapping of str to float
+        The most that a statistic can be, where it has a bound.
+
+    Returns
+    -------
+    dict
+        As ``input:`` of a model card has it.
+    """
+    envelope: dict[str, Any] = {"modality": _common([one.modality for one in known])}
+    words = [one.words for one in known if one.words is not None]
+    if words and all(one.body_parts for one in words):
+        envelope["body_part"] = _seen(part for one in words for part in one.body_parts)
+    if words and all(contrast(one) for one in words):
+        envelope["contrast"] = "post"  # that headers say nothing of an agent is no sign of none
+    for name, values in (
+        ("views", [one.view for one in known]),
+        ("planes", [one.plane for one in known]),
+    ):
+        if all(values):
+            envelope[name] = _seen(value for value in values if value)
+    if all(one.spacing_mm for one in known):
+        steps = np.array([one.spacing_mm for one in known], dtype=np.float64)
+        plane = {"in_plane": _widened(steps[:, 1:], margin)}
+        if not np.isnan(steps[:, 0]).any():
+            plane["between_slices"] = _widened(steps[:, 0], margin)
+        envelope["spacing_mm"] = plane
+    if all(one.slices for one in known):
+        low, high = _widened([one.slices or 0 for one in known], margin)
+        envelope["slices"] = [int(np.floor(low)), int(np.ceil(high))]
+    if all(one.field_of_view_mm for one in known):
+        sides = np.array([one.field_of_view_mm for one in known], dtype=np.float64)
+        envelope["field_of_view_mm"] = {
+            name: _widened(sides[:, axis], margin)
+            for axis, name in enumerate(("width", "depth", "height"))
+        }
+    measured = [one.statistics or {} for one in known]
+    common = [name for name in measured[0] if all(name in one for one in measured)]
+    envelope["statistics"] = {
+        name: _widened([one[name] for one in measured], margin, highest.get(name, math.inf))
+        for name in common
+    }
+    return envelope
+
+
+LEAST_MARGIN = 0.1
+"""Part of the middle of a range by which each end is moved outwards at least."""
+
+
+def _widened(values: ArrayLike, margin: float, highest: float = math.inf) -> list[float]:
+    seen = np.asarray(values, dtype=np.float64)
+    low, high = float(seen.min()), float(seen.max())
+    by = max(margin * (high - low), LEAST_MARGIN * abs(low + high) / 2)
+    ends = [max(low - by, 0.0) if low >= 0 else low - by, min(high + by, highest)]
+    return [float(f"{end:.3g}") for end in ends]
+
+
+def _common(values: Iterable[str | None]) -> str:
+    seen = _seen(value for value in values if value)
+    return seen[0] if len(seen) == 1 else ""
+
+
+def _seen(values: Iterable[str]) -> list[str]:
+    return sorted(set(values))
 
 
 def _geometry(wanted: Envelope, facts: Facts) -> Iterator[Misfit]:

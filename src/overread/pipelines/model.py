@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from overread.dicom.codes import Code, Segment
-from overread.dicom.plane import Plane
+from overread.dicom.orientation import Plane
 from overread.settings import Frozen
 
 SHA256 = r"^[0-9a-f]{64}$"
@@ -68,10 +69,10 @@ class Label(Frozen):
 
 
 class Spacing(Frozen):
-    """Ranges of voxel spacing in mm, low and high."""
+    """Ranges of voxel spacing in mm, low and high; of projections, ``in_plane`` alone."""
 
     in_plane: Range
-    between_slices: Range
+    between_slices: Range = (0.0, math.inf)
 
 
 class FieldOfView(Frozen):

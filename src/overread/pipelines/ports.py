@@ -52,6 +52,8 @@ class Context:
     device : str
         Where models run, as the site says for its workers: ``cpu``, ``cuda:N``, or ``auto``, which
         is the first GPU that the model's runtime sees, else the CPU.
+    tables : str
+        Folder of the site's tables (CSV), which steps may read; empty where there is none.
     """
 
     job: str
@@ -63,6 +65,7 @@ class Context:
     stage: str = "validation"
     models: tuple[ModelCard, ...] = ()
     device: str = "cpu"
+    tables: str = ""
 
 
 class Progress(Protocol):

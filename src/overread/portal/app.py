@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 from overread import registry
 from overread.portal import api, auth, cases, engineers, health, opening, static, viewer
 from overread.portal.auth import Forbidden, NotSignedIn, sign_in_link, signed_in
-from overread.portal.dicomweb import query, retrieve, store
+from overread.portal.dicomweb import query, rendered, retrieve, store
 from overread.portal.failures import Failures
 from overread.portal.health import Measure, Metrics
 from overread.portal.security import Guard
@@ -49,7 +49,9 @@ def build(site: SiteFolder) -> FastAPI:
     app.state.metrics = Metrics()
     app.add_middleware(Measure, metrics=app.state.metrics)
     app.add_middleware(Guard, tls_only=not site.settings.portal.is_loopback)
-    for part in (auth, health, static, cases, opening, engineers, api, query, retrieve, store):
+    for part in (
+        auth, health, static, cases, opening, engineers, api, query, rendered, retrieve, store,
+    ):  # fmt: skip
         app.include_router(part.router)
     app.include_router(viewer.router)
     app.include_router(viewer.files)

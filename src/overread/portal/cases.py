@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from overread.portal import viewer
+from overread.portal import findings, objects, viewer
 from overread.portal.advice import advice
 from overread.portal.auth import actor_of, require
 from overread.portal.plot import plot
@@ -79,13 +79,23 @@ def no_case(request: Request, portal: Portal, signed: Signed) -> Response:
 
 
 @router.get("/cases/{case_id}")
-def case_page(request: Request, portal: Here, signed: MaySee, case_id: str) -> Response:
-    """Show one case, and tell the audit who opened it."""
+def case_page(
+    request: Request, portal: Here, signed: MaySee, case_id: str, view: str = ""
+) -> Response:
+    """Show one case, and tell the audit who opened it.
+
+    Parameters
+    ----------
+    view : str
+        What stands beside it: ``findings`` (images with what was found drawn on them), ``viewer``
+        or ``captures``; by itself the first of those that there is.
+    """
     with portal.database.read() as session:
         case = cases.find_case(session, case_id)
         if case is None:
             return no_case(request, portal, signed)
         context = _context(portal, session, case, signed)
+        context["view"] = view if view in context["views"] else next(iter(context["views"]), "")
     with portal.database.write() as writing:
         record(writing, portal.now(), signed.account.name, "open case", f"case {case.id}")
     return portal.templates.TemplateResponse(request, "case.html", context)
@@ -142,6 +152,9 @@ def _context(portal: Portal, session: Session, case: Case, signed: Signed) -> di
     definition = job.definition if job else {}
     stage = job.stage if job else _stage(portal, case)
     planned = list(definition.get("steps", {}))
+    images = cases.images(session, case.exam)
+    drawn = findings.pictures(session, case, shown)
+    made = objects.objects(session, portal.archive, shown)
     return {
         "signed": signed,
         "case": case,
@@ -156,7 +169,10 @@ def _context(portal: Portal, session: Session, case: Case, signed: Signed) -> di
         "points": points,
         "plot": plot(points, case.id),
         "regions": _regions(points),
-        "images": cases.images(session, case.exam),
+        "images": images,
+        "pictures": drawn,
+        "made": made,
+        "views": _views(drawn, made, has_images=bool(images)),
         "patient": who,
         "age": age(who.patient_birth_date, case.exam.study_date) if who else "",
         "arrived": arrived,
@@ -168,6 +184,18 @@ def _context(portal: Portal, session: Session, case: Case, signed: Signed) -> di
         "pipeline": portal.site.pipelines.get(case.exam.pipeline),
         "may_see_job": may(actor_of(signed), "job.see").yes,
     }
+
+
+def _views(
+    drawn: list[findings.Picture], made: list[objects.Made], *, has_images: bool
+) -> dict[str, str]:
+    """Name what can stand beside a case, the first of it first."""
+    views = {"findings": "Findings"} if drawn else {}
+    if has_images:
+        views["viewer"] = "Viewer"
+    if any(one.frames for one in made):
+        views["captures"] = "Captures"
+    return views
 
 
 def _stage(portal: Portal, case: Case) -> str:

@@ -20,9 +20,9 @@ Tensors = Mapping[str, NDArray[Any]]
 Precision = Literal["auto", "full", "half"]
 """``half`` where runtime and device have it; ``auto`` is half on a GPU, full on a CPU."""
 
-_SESSIONS: dict[tuple[str, str, str, Precision], Session] = {}
-"""Loaded models by name and version, digest, device and precision: a process that stays warm loads
-each once."""
+_SESSIONS: dict[tuple[str, str, str, str, Precision], Session] = {}
+"""Loaded models by runtime, name and version, digest, device and precision: a process that stays
+warm loads each once."""
 
 
 class Session(Protocol):
@@ -136,7 +136,7 @@ def session(model: Model, device: str, precision: Precision = "auto") -> Session
 
 def _loaded(model: Model, device: str, precision: Precision) -> Session:
     card = model.card
-    key = (card.reference, card.sha256, device, precision)
+    key = (card.runtime, card.reference, card.sha256, device, precision)
     if key not in _SESSIONS:
         try:
             runtime: Runtime = registry.load("runtimes", card.runtime)()

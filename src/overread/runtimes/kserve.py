@@ -150,7 +150,7 @@ class KserveClient:
         for name, shape in expected.items():
             if name in tensors and not _fits(tensors[name], shape):
                 problems.append(
-                    f"its {name} is {tensors[name]['datatype']} {tensors[name]['shape']}; "
+                    f"its {name} is {tensors[name]['datatype']} {_shape(tensors[name])}; "
                     f"float32 {shape} was expected (-1 is any size)"
                 )
         if problems:
@@ -177,8 +177,12 @@ def _datatype(array: NDArray[Any]) -> str:
     return str(np_to_triton_dtype(array.dtype))
 
 
+def _shape(tensor: dict[str, Any]) -> list[int]:
+    return [int(side) for side in tensor["shape"]]  # by gRPC they come as text
+
+
 def _fits(tensor: dict[str, Any], expected: list[int]) -> bool:
-    shape = [int(side) for side in tensor["shape"]]
+    shape = _shape(tensor)
     return (
         tensor["datatype"] == "FP32"
         and len(shape) == len(expected)

@@ -16,6 +16,8 @@ import json
 import stat
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -172,7 +174,8 @@ class BundleSession:
             image = given["image"]
             # The inferer stays out of autocast; the network alone is under it.
             with torch.inference_mode():
-                found = self._inferer(image[None].to(self._network.device), self._network.call)
+                seen = image.as_tensor()[None].to(self._network.device)
+                found = self._inferer(seen, self._network.call)
             there = MetaTensor(found[0].float().cpu(), affine=image.affine, meta=image.meta)
             made = self._after({**given, "pred": there})["pred"]
             shape, wanted = array.shape[::-1], ras(affine)
@@ -268,12 +271,25 @@ class MonaiRuntime:
         try:
             bundle = Bundle.read(content)
             bundle.unpack(Path(folder.name))
-            config = _config(bundle, folder.name, chosen)
-            network = _network(bundle, config, chosen)
+            with _importing(folder.name):
+                config = _config(bundle, folder.name, chosen)
+                network = TorchSession(_network(bundle, config, chosen), model, chosen, precision)
+                return BundleSession(config, network, model.card, folder)
         except (ValueError, KeyError, ImportError, RuntimeError, AttributeError) as error:
             raise StepFailed(f"bundle {model.card.reference} cannot be loaded: {error}") from error
-        session = TorchSession(network, model, chosen, precision)
-        return BundleSession(config, session, model.card, folder)
+
+
+@contextmanager
+def _importing(folder: str) -> Iterator[None]:
+    """Let a bundle's own Python be imported, and forget its names, as the next one has them too."""
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+        for name, module in list(sys.modules.items()):
+            if str(getattr(module, "__file__", None) or "").startswith(folder):
+                del sys.modules[name]
 
 
 def _config(bundle: Bundle, folder: str, device: Any) -> Any:
@@ -292,8 +308,6 @@ def _config(bundle: Bundle, folder: str, device: Any) -> Any:
             for one in told[part]["transforms"]
             if not one["_target_"].split(".")[-1].startswith(_FILES)
         ]
-    if folder not in sys.path:
-        sys.path.insert(0, folder)  # its scripts; MONAI's own command does the same
     parser = ConfigParser(told)
     parser["bundle_root"] = folder
     parser["device"] = f"$__import__('torch').device('{device}')"

@@ -30,7 +30,14 @@ from overread.store.tables import (
     Result,
     StepRun,
 )
-from overread.validation.results import Measurement, Measurements
+from overread.validation.results import (
+    Class,
+    Classification,
+    Detection,
+    Detections,
+    Measurement,
+    Measurements,
+)
 
 NOT_IMAGES = ("SEG", "RTSTRUCT", "SR", "PR", "KO", "DOC", "REG")
 """Modalities of objects that are drawn over images, or are no images."""
@@ -69,6 +76,9 @@ class Case:
         The step that runs now.
     measurements : tuple of Measurement
         Of the current results of the latest job that has any, whichever revision it is of.
+    detected : tuple of Detections
+    classified : tuple of Classification
+        Of the same results.
     result_exam_id : str
         The revision that those are of; empty where there are none.
     """
@@ -77,6 +87,8 @@ class Case:
     job: Job | None
     step: str = ""
     measurements: tuple[Measurement, ...] = ()
+    detected: tuple[Detections, ...] = ()
+    classified: tuple[Classification, ...] = ()
     result_exam_id: str = ""
 
     @property
@@ -90,9 +102,21 @@ class Case:
         return tuple(item for item in self.measurements if item.quantity == "volume")
 
     @property
+    def detections(self) -> tuple[Detection, ...]:
+        """Everything that was detected."""
+        return tuple(item for found in self.detected for item in found)
+
+    @property
+    def classes(self) -> tuple[Class, ...]:
+        """Everything that was classified."""
+        return tuple(item for said in self.classified for item in said)
+
+    @property
     def is_empty(self) -> bool:
         """Whether its model ran and marked nothing."""
-        return bool(self.volumes) and all(item.value == 0 for item in self.volumes)
+        has_looked = bool(self.volumes or self.detected)
+        has_found = any(item.value for item in self.volumes) or self.detections or self.classes
+        return has_looked and not has_found
 
     @property
     def state(self) -> CaseState:
@@ -208,14 +232,25 @@ def with_jobs(session: Session, exams: Sequence[Exam]) -> list[Case]:
     for exam in exams:
         job = jobs.get(exam.id)
         results = current.get(exam.root_id, [])
-        items = tuple(
-            item
-            for result in results
-            if result.kind == "measurements"
-            for item in Measurements.from_json(result.data).items
+        by_kind = {
+            kind: [one.data for one in results if one.kind == kind]
+            for kind in ("measurements", "detections", "classification")
+        }
+        cases.append(
+            Case(
+                exam,
+                job,
+                running.get(job.id, "") if job is not None and job.state == "running" else "",
+                tuple(
+                    item
+                    for data in by_kind["measurements"]
+                    for item in Measurements.from_json(data).items
+                ),
+                tuple(map(Detections.from_json, by_kind["detections"])),
+                tuple(map(Classification.from_json, by_kind["classification"])),
+                results[0].exam_id if results else "",
+            )
         )
-        step = running.get(job.id, "") if job is not None and job.state == "running" else ""
-        cases.append(Case(exam, job, step, items, results[0].exam_id if results else ""))
     return cases
 
 

@@ -53,7 +53,7 @@ _NATIVE = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
 """Native little endian pixels are the same bytes in both."""
 
 
-def _asked(portal: Portal, study: str, series: str = "", instance: str = "") -> list[Instance]:
+def asked(portal: Portal, study: str, series: str = "", instance: str = "") -> list[Instance]:
     """Return the instances that a path names.
 
     Raises
@@ -76,7 +76,7 @@ def _asked(portal: Portal, study: str, series: str = "", instance: str = "") -> 
     return found
 
 
-def _note(request: Request, portal: Portal, found: list[Instance]) -> None:
+def note(request: Request, portal: Portal, found: list[Instance]) -> None:
     """Tell the audit who is given images; frames are not told of, since they follow metadata."""
     signed = signed_in(request)
     if signed is not None:
@@ -90,7 +90,7 @@ def _metadata(request: Request, portal: Portal, found: list[Instance]) -> Respon
         matches(wish, kind, ()) for wish in accepted(request) for kind in (JSON, "application/json")
     ):
         raise HTTPException(406, f"metadata are given as {JSON} only")
-    _note(request, portal, found)
+    note(request, portal, found)
     base = service(request)
     body = array(instance_json(portal.archive, one, base) for one in found)
     return StreamingResponse(body, media_type=JSON)
@@ -99,13 +99,13 @@ def _metadata(request: Request, portal: Portal, found: list[Instance]) -> Respon
 @router.get("/studies/{study}/metadata")
 def study_metadata(request: Request, portal: Here, study: str) -> Response:
     """Give the metadata of a study."""
-    return _metadata(request, portal, _asked(portal, study))
+    return _metadata(request, portal, asked(portal, study))
 
 
 @router.get("/studies/{study}/series/{series}/metadata")
 def series_metadata(request: Request, portal: Here, study: str, series: str) -> Response:
     """Give the metadata of a series."""
-    return _metadata(request, portal, _asked(portal, study, series))
+    return _metadata(request, portal, asked(portal, study, series))
 
 
 @router.get("/studies/{study}/series/{series}/instances/{instance}/metadata")
@@ -113,12 +113,12 @@ def instance_metadata(
     request: Request, portal: Here, study: str, series: str, instance: str
 ) -> Response:
     """Give the metadata of an instance."""
-    return _metadata(request, portal, _asked(portal, study, series, instance))
+    return _metadata(request, portal, asked(portal, study, series, instance))
 
 
 def _whole(request: Request, portal: Portal, found: list[Instance]) -> Response:
     """Give whole objects; multipart, or the one object itself where the client asks for that."""
-    _note(request, portal, found)
+    note(request, portal, found)
     for wish in accepted(request):
         if not all(matches(wish, DICOM, (syntax_of(one),)) for one in found):
             continue
@@ -145,13 +145,13 @@ def _whole(request: Request, portal: Portal, found: list[Instance]) -> Response:
 @router.get("/studies/{study}")
 def retrieve_study(request: Request, portal: Here, study: str) -> Response:
     """Give a study's objects."""
-    return _whole(request, portal, _asked(portal, study))
+    return _whole(request, portal, asked(portal, study))
 
 
 @router.get("/studies/{study}/series/{series}")
 def retrieve_series(request: Request, portal: Here, study: str, series: str) -> Response:
     """Give a series' objects."""
-    return _whole(request, portal, _asked(portal, study, series))
+    return _whole(request, portal, asked(portal, study, series))
 
 
 @router.get("/studies/{study}/series/{series}/instances/{instance}")
@@ -159,7 +159,7 @@ def retrieve_instance(
     request: Request, portal: Here, study: str, series: str, instance: str
 ) -> Response:
     """Give one object."""
-    return _whole(request, portal, _asked(portal, study, series, instance))
+    return _whole(request, portal, asked(portal, study, series, instance))
 
 
 def _frame_type(one: Instance) -> tuple[str, tuple[str, ...]]:
@@ -196,7 +196,7 @@ def retrieve_frames(
     """Give frames, each as it is stored."""
     if not re.fullmatch(r"0*[1-9][0-9]{0,8}(,0*[1-9][0-9]{0,8})*", numbers):
         raise HTTPException(400, f"{numbers!r} is no list of frames; expected numbers from 1")
-    one = _asked(portal, study, series, instance)[0]
+    one = asked(portal, study, series, instance)[0]
     kind = _part_type(request, one)
     first, *rest = [int(number) for number in numbers.split(",")]
     if any(number > one.frames for number in rest):
@@ -216,7 +216,7 @@ def retrieve_bulk(
     request: Request, portal: Here, *, study: str, series: str, instance: str, path: str
 ) -> Response:
     """Give a big binary value, by the address that the metadata gave."""
-    one = _asked(portal, study, series, instance)[0]
+    one = asked(portal, study, series, instance)[0]
     if is_pixels(path):
         return _pixels(request, portal, one)
     try:

@@ -15,6 +15,8 @@ document.addEventListener("keydown", (event) => {
     }
   } else if (event.key.toLowerCase() === "v") {
     document.getElementById("own-tab")?.click();
+  } else if (event.key.toLowerCase() === "b") {
+    document.getElementById("boxes")?.click();
   }
 });
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from overread.dicom.geometry import group
+from overread.dicom.planes import group
 from overread.dicom.study import Instance
 
 Plane = Literal["axial", "coronal", "sagittal", "oblique"]

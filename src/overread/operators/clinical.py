@@ -1,0 +1,301 @@
+"""Values that are no images: ages, weights, laboratory values."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from overread.dicom.element import parse_address, text
+from overread.dicom.study import Exam, Origin, day
+from overread.errors import Refused, StepFailed
+from overread.measures.units import convert
+from overread.operators.select import Address
+from overread.pipelines.model import Range
+from overread.pipelines.ports import Account, Context
+from overread.settings import Frozen
+from overread.validation.results import ClinicalValue, ClinicalValues
+
+UNITS_OF_TAGS = {
+    "PatientWeight": "kg",
+    "PatientSize": "m",
+    "PatientAge": "a",
+    "PatientBodyMassIndex": "kg/m2",
+}
+"""The unit that the Standard gives an attribute (PS3.3 C.7.2.2)."""
+
+_AGE = re.compile(r"([0-9]{3})([DWMY])")
+_AGE_UNITS = {"D": "d", "W": "wk", "M": "mo", "Y": "a"}
+
+
+class Value(Frozen):
+    """Where one value comes from, and what it must be.
+
+    Attributes
+    ----------
+    tag : str, optional
+        An attribute of the exam's images, as conditions write it.
+    csv : str, optional
+        A table of the site's folder ``tables``: comma, semicolon or tab between columns, names in
+        the first line, UTF-8.
+    column : str
+        The table's column that holds the value.
+    match : dict
+        Which row: attribute of the exam to the column that says the same. All must agree.
+    newest_by : str
+        Column of ISO 8601 dates by which the newest row is taken where several match; where it is
+        left out, all that match must say the same.
+    unit : str
+        UCUM unit that the step gives the value in; empty for a text.
+    from_unit : str
+        UCUM unit that the value stands in; where left out, the Standard's of the attribute, else
+        ``unit``.
+    molar_mass : float, optional
+        g/mol, between a mass concentration and an amount concentration.
+    plausible : tuple of float, optional
+        In ``unit``; what lies outside is refused.
+    missing : str
+        What to do where there is no value: ``refuse`` or ``omit``.
+    """
+
+    tag: Address | None = None
+    csv: Annotated[str, Field(pattern=r"^[\w][\w.-]*$")] | None = None
+    column: str = ""
+    match: dict[Address, str] = Field(
+        default_factory=lambda: {"AccessionNumber": "AccessionNumber"}, min_length=1
+    )
+    newest_by: str = ""
+    unit: str = ""
+    from_unit: str = ""
+    molar_mass: Annotated[float, Field(gt=0)] | None = None
+    plausible: Range | None = None
+    missing: Literal["refuse", "omit"] = "refuse"
+
+    @model_validator(mode="after")
+    def _whole(self) -> Value:
+        if (self.tag is None) == (self.csv is None):
+            raise ValueError("a value comes from a tag or from a csv; write one of them")
+        if (self.csv is None) == bool(self.column):
+            raise ValueError("a csv needs the column that holds the value, a tag has none")
+        if self.plausible and not self.unit:
+            raise ValueError("plausible is a range of numbers; write their unit")
+        if self.unit:
+            convert(0.0, self.given_in, self.unit, self.molar_mass)
+        return self
+
+    @property
+    def given_in(self) -> str:
+        """The unit that the value stands in."""
+        return self.from_unit or UNITS_OF_TAGS.get(self.tag or "", self.unit)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A value as it is written, and where."""
+
+    written: str
+    where: str
+
+
+def clinical_values(
+    exam: Exam, context: Context, account: Account, *, values: dict[str, Value]
+) -> ClinicalValues:
+    """Gather values that are no images: from attributes of the exam, or from a table of the site.
+
+    ::
+
+        use: clinical_values
+        with:
+          values:
+            recipient_weight: {csv: transplant.csv, column: weight_kg, unit: kg,
+                               match: {AccessionNumber: donor_exam}, plausible: [2, 250]}
+            age:       {tag: PatientAge, unit: a}
+            bilirubin: {csv: labs.csv, column: bili, match: {PatientID: patient, IssuerOfPatientID:
+                        issuer}, newest_by: taken, from_unit: mg/dL, unit: umol/L,
+                        molar_mass: 584.66, missing: omit}
+
+    A value is never guessed: images or rows that say different things are refused, so is what is
+    no number or not plausible, and what is missing, unless the pipeline says ``omit``. PatientAge
+    is read with its unit (``018M`` is 1.5 years); where it is absent, it is taken from
+    PatientBirthDate and StudyDate, and the value says so.
+
+    Tables lie in the site folder's ``tables/``, and every step of every pipeline can read them:
+    put no more into them than models need. The table's digest is told in the step's account, as a
+    later run may find another. Values of a FHIR server are not read: a step has no network; export
+    them into a table.
+
+    Parameters
+    ----------
+    values : dict
+        Name to where it comes from: ``tag`` or ``csv`` with ``column``, ``match`` and
+        ``newest_by``; ``unit``, ``from_unit`` and ``molar_mass`` (UCUM; empty for a text);
+        ``plausible``; ``missing``.
+
+    Returns
+    -------
+    ClinicalValues
+        In the order of ``values``, without those omitted.
+
+    Raises
+    ------
+    Refused
+        A value is missing, contradicts itself, is no number, or is not plausible: all of them are
+        named.
+    StepFailed
+        A table is not there, or has not the columns that it should have.
+    """
+    items: list[ClinicalValue] = []
+    problems: list[str] = []
+    for name, wanted in values.items():
+        try:
+            found = _one(_found(exam, context, account, wanted))
+            if found is None:
+                where = wanted.tag or f"{wanted.csv}, column {wanted.column}"
+                if wanted.missing == "refuse":
+                    raise Refused(f"it is missing: nothing is said in {where}")
+                account.unused.append((name, f"omitted: nothing is said in {where}"))
+                continue
+            items.append(_read(name, found, wanted))
+            account.used.append((name, f"{items[-1].value} {items[-1].unit}: {items[-1].source}"))
+        except Refused as error:
+            problems.append(f"{name}: {error}")
+    if problems:
+        raise Refused(
+            f"values that the pipeline needs beside the images: {'; '.join(problems)}. Correct "
+            "them where they come from and send the exam again"
+        )
+    return ClinicalValues(tuple(items))
+
+
+def _found(exam: Exam, context: Context, account: Account, wanted: Value) -> list[_Found]:
+    if wanted.tag is not None:
+        return list(_in_tags(exam, wanted.tag))
+    if not context.tables:
+        raise StepFailed(f"table {wanted.csv} is not there: this step runs without a site folder")
+    return _in_table(exam, Path(context.tables) / str(wanted.csv), wanted, account)
+
+
+def _one(found: list[_Found]) -> _Found | None:
+    """Return what all agree on; none where there is nothing."""
+    if len({_number(one.written) for one in found}) > 1:
+        said = "; ".join(dict.fromkeys(f"{one.written!r} in {one.where}" for one in found))
+        raise Refused(f"it is said differently: {said}")
+    return found[0] if found else None
+
+
+def _in_tags(exam: Exam, tag: str) -> Iterator[_Found]:
+    address = parse_address(tag)
+    for series in exam.series():
+        for one in series:
+            where = f"{tag} of series {one.header.get('SeriesNumber') or one.uid}"
+            values = address.read(one.header, one.origin).values
+            if values:
+                yield _Found("\\".join(values), where)
+            elif tag == "PatientAge" and (age := _age_by_dates(exam)):
+                yield _Found(age, "PatientBirthDate and StudyDate")
+
+
+def _age_by_dates(exam: Exam) -> str:
+    for one in exam:
+        born, seen = (
+            day(found[0]) if (found := text(one.header, name)) else None
+            for name in ("PatientBirthDate", "StudyDate")
+        )
+        if born and seen and seen >= born:
+            return f"{(seen - born).days / 365.25:.2f}"
+    return ""
+
+
+def _in_table(exam: Exam, file: Path, wanted: Value, account: Account) -> list[_Found]:
+    try:
+        raw = file.read_bytes()
+        lines = raw.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StepFailed(f"table {file.name} cannot be read ({error})") from error
+    delimiter = max(",;\t", key=lines.partition("\n")[0].count)
+    rows = csv.DictReader(io.StringIO(lines, newline=""), delimiter=delimiter)
+    needed = {wanted.column, *wanted.match.values(), *filter(None, [wanted.newest_by])}
+    if lacking := sorted(needed - set(rows.fieldnames or ())):
+        raise StepFailed(
+            f"table {file.name} has no column {', '.join(lacking)}; it has "
+            f"{', '.join(rows.fieldnames or ()) or 'none'}"
+        )
+    account.notes.append(f"{file.name}: SHA-256 {hashlib.sha256(raw).hexdigest()}")
+    keys = {
+        column: {
+            value for one in exam for value in parse_address(tag).read(one.header, _SENT).values
+        }
+        for tag, column in wanted.match.items()
+    }
+    found = [
+        (rows.line_num, row)
+        for row in rows
+        if all(_cell(row, column) in keys[column] for column in keys) and _cell(row, wanted.column)
+    ]
+    if wanted.newest_by and found:
+        newest = max(_date(file, number, row, wanted.newest_by) for number, row in found)
+        found = [
+            (number, row)
+            for number, row in found
+            if _date(file, number, row, wanted.newest_by) == newest
+        ]
+    return [
+        _Found(_cell(row, wanted.column), f"{file.name}, line {number}, column {wanted.column}")
+        for number, row in found
+    ]
+
+
+_SENT = Origin()
+
+
+def _cell(row: Mapping[str, str | None], column: str) -> str:
+    return (row.get(column) or "").strip()
+
+
+def _date(file: Path, number: int, row: Mapping[str, str | None], column: str) -> datetime:
+    written = _cell(row, column)
+    try:
+        when = datetime.fromisoformat(written)
+    except ValueError as error:
+        raise StepFailed(
+            f"table {file.name}, line {number}: {column} is {written!r}; a date as 2031-02-14 or "
+            "2031-02-14T09:30 was expected"
+        ) from error
+    return when.replace(tzinfo=None)
+
+
+def _number(written: str) -> float | str:
+    """Return the number that a text is; the text, where it is none."""
+    try:
+        number = float(written)
+    except ValueError:
+        return written
+    return number if math.isfinite(number) else written
+
+
+def _read(name: str, found: _Found, wanted: Value) -> ClinicalValue:
+    if not wanted.unit:
+        return ClinicalValue(name, found.written, "", found.where)
+    written, unit = found.written, wanted.given_in
+    if wanted.tag == "PatientAge" and (age := _AGE.fullmatch(written)):
+        written, unit = age[1], _AGE_UNITS[age[2]]
+    number = _number(written)
+    if isinstance(number, str):
+        raise Refused(f"{found.where} is {found.written!r}; a number in {unit} was expected")
+    value = convert(number, unit, wanted.unit, wanted.molar_mass)
+    if wanted.plausible and not wanted.plausible[0] <= value <= wanted.plausible[1]:
+        low, high = wanted.plausible
+        raise Refused(
+            f"{found.where} gives {value:g} {wanted.unit}; {low:g} to {high:g} was expected"
+        )
+    turned = "" if unit == wanted.unit else f", {number:g} {unit} turned into {wanted.unit}"
+    return ClinicalValue(name, round(value, 9), wanted.unit, f"{found.where}{turned}")

@@ -1,0 +1,117 @@
+"""The hip fracture example, from a phantom's exam to results, held against the truth."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from overread import examples
+from overread.simulator.exams import hip_patient
+from overread.simulator.instances import write
+from overread.simulator.pelvis import Photometric, Radiograph, State
+from overread.site import load
+from tests.test_example_lts import errors, report_of, run
+
+OVERLAP = 0.6
+"""Least intersection over union of a box and the true one."""
+
+PATIENTS: list[tuple[int, tuple[State, State], Photometric, bool]] = [
+    (1, ("normal", "fracture"), "MONOCHROME2", True),
+    (2, ("hardware", "normal"), "MONOCHROME1", False),
+    (4, ("fracture", "hardware"), "MONOCHROME1", True),
+]
+"""Seed, states of the right and left hip, how pixels are stored, and whether in one series."""
+
+
+def overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """Intersection over union of two boxes."""
+    a, b = np.array(one), np.array(other)
+    both = np.prod(np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None))
+    return float(both / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hfd") / "site"
+    examples.copy("hfd", folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=PATIENTS, ids=lambda patient: f"patient {patient[0]}")
+def done(
+    request: pytest.FixtureRequest, site: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Radiograph, Path, dict[str, Any]]:
+    seed, states, photometric, together = request.param
+    folder = tmp_path_factory.mktemp("hip")
+    truth, made = hip_patient(
+        seed, states=states, photometric=photometric, one_series=together, spacing=0.2
+    )
+    write(made, folder / "exam")
+    code, told = run(site, folder / "exam", folder / "run", "hip-fracture")
+    assert code == 0, told
+    return truth, folder, told
+
+
+def test_the_site_is_without_a_fault(site: Path) -> None:
+    loaded = load(site, os.environ, verify=True)
+    tasks = {name: model.card.task for name, model in loaded.models.items()}
+    assert tasks == {"hip-detector@1.0.0": "detection", "hip-class@1.0.0": "classification"}
+
+
+def test_each_hip_is_found_where_it_is_and_called_what_it_is(
+    done: tuple[Radiograph, Path, dict[str, Any]],
+) -> None:
+    truth, folder, told = done
+    results = {one["name"]: one for one in told["results"]}
+    boxes = {one["label"]: one for one in results["hips"]["detections"]}
+    assert set(boxes) == {"right hip", "left hip"}
+    states = {one["region"]: one for one in results["states"]["classes"]}
+    views = [dcmread(file) for file in sorted((folder / "exam").iterdir())]
+    front = next(view for view in views if view.ViewPosition == "AP")
+    for hip in truth.hips:
+        found = boxes[f"{hip.side} hip"]
+        assert found["image"] == front.SOPInstanceUID  # not the lateral view
+        assert overlap(tuple(found["box"]), hip.box) > OVERLAP
+        assert states[f"{hip.side} hip"]["label"] == hip.state
+
+
+def test_report_and_picture_are_valid_and_say_so(
+    done: tuple[Radiograph, Path, dict[str, Any]],
+) -> None:
+    truth, folder, _ = done
+    out = folder / "run"
+    groups = report_of(out / "report").get_planar_roi_measurement_groups()
+    assert len(groups) == 4  # two boxes, and two classes of them
+    said = [
+        evaluation.value.meaning for group in groups
+        for evaluation in group.get_qualitative_evaluations()
+    ]  # fmt: skip
+    words = {"normal": "Normal", "fracture": "Fracture of neck of femur", "hardware": "Implant"}
+    assert sorted(said) == sorted(words[hip.state] for hip in truth.hips)
+    picture = dcmread(out / "capture" / "object.dcm")
+    assert (picture.SamplesPerPixel, picture.Modality) == (3, "OT")
+    # Boxes are drawn in colour; a radiograph has none.
+    pixels = picture.pixel_array.reshape(-1, 3).astype(int)
+    assert (np.ptp(pixels, axis=1) > 60).sum() > 500
+    for step in ("report", "capture"):
+        assert errors(out / step / "object.dcm") == []
+
+
+def test_the_exam_itself_is_valid(done: tuple[Radiograph, Path, dict[str, Any]]) -> None:
+    for file in (done[1] / "exam").iterdir():
+        assert errors(file) == []
+
+
+def test_an_exam_without_a_front_view_is_refused(site: Path, tmp_path: Path) -> None:
+    _, made = hip_patient(3, spacing=0.6)
+    write(made[:1], tmp_path / "exam")
+    code, told = run(site, tmp_path / "exam", tmp_path / "run", "hip-fracture")
+    assert code == 1
+    front = told["steps"][0]
+    assert front["state"] == "refused"
+    assert "ViewPosition" in front["reason"]
