@@ -165,8 +165,14 @@ def test_an_exam_without_contrast_medium_is_refused(site: Path, tmp_path: Path) 
 
 def test_real_slices_give_a_whole_liver(site: Path, shared_data: Path, tmp_path: Path) -> None:
     """The model was trained on these slices: this tests the pipeline on real files, not it."""
+    (tmp_path / "exam").mkdir()
+    for file in (shared_data / "ct_liver" / "dicom").iterdir():
+        dataset = dcmread(file)
+        dataset.PatientWeight = "74"
+        dataset.save_as(tmp_path / "exam" / file.name)
     out = tmp_path / "run"
-    run(site, shared_data / "ct_liver" / "dicom", out, "liver-donor")
+    code, told = run(site, tmp_path / "exam", out, "liver-donor")
+    assert code == 0, told
     mask = load_port(out / "mask")
     assert isinstance(mask, Mask)
     file = shared_data / "ct_liver" / "totalsegmentator_reference.nii.gz"

@@ -100,12 +100,16 @@ class Site(Frozen):
         Shown on every page, and used as the deriving name of this installation.
     timezone : str
         The zone of DICOM dates and times that carry no offset.
+    development : bool
+        Whether operators of the site's own are read again when their files change; else what they
+        hold counts after a restart.
     environment : str
         Filled from ``OVERREAD_ENV``; empty when no overlay is chosen.
     """
 
     name: str = Field(min_length=1, max_length=64)
     timezone: Annotated[str, AfterValidator(_check_zone)] = "UTC"
+    development: bool = False
     environment: str = ""
 
 
@@ -248,6 +252,8 @@ class Engine(Frozen):
         Bytes that a step may use, with all processes that it starts.
     disk : int
         Bytes that the files of one job may take while it runs: its exam, and what its steps made.
+    tasks : int
+        Processes and threads that a step may start.
     device : str
         Where models run: ``cpu``, ``cuda:N``, or ``auto``: the first GPU that a model's runtime
         sees, else the CPU.
@@ -262,6 +268,7 @@ class Engine(Frozen):
     step_timeout: Duration = timedelta(minutes=30)
     memory: Size = 8 * 10**9
     disk: Size = 20 * 10**9
+    tasks: int = Field(default=2000, ge=50)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda:\d+)$")
     keep_work: Duration = timedelta(days=7)
     programs: tuple[Path, ...] = ()

@@ -74,7 +74,10 @@ def test_a_turned_grid_finds_what_lies_there(linear: bool) -> None:
     exact = ndimage.map_coordinates(smooth, at, order=3)
     reached = np.isfinite(found)
     assert reached.mean() > 0.5
-    limit = 0.02 if linear else 0.08
-    assert np.abs(found - exact)[reached].max() < limit * np.ptp(smooth)
-    outside = ((at < -0.51) | (at > np.array(smooth.shape)[:, None, None, None] - 0.49)).any(axis=0)
+    size = np.array(smooth.shape)[:, None, None, None]
+    within = ((at >= 0) & (at <= size - 1)).all(axis=0)
+    assert reached[within].all()
+    limit = 0.02 if linear else 0.15  # of one step, by the slope of what is smoothed
+    assert np.abs(found - exact)[within].max() < limit * np.ptp(smooth)
+    outside = ((at < -0.51) | (at > size - 0.49)).any(axis=0)
     assert not reached[outside].any()

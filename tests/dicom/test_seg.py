@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-import shutil
-import subprocess
 import warnings
+from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime
 from io import BytesIO
@@ -14,14 +13,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
+from pydicom.uid import EnhancedMRImageStorage
+from scipy import ndimage
 
-from overread.dicom.codes import Code, Segment
-from overread.dicom.derived import Algorithm, Making, check_tags
+from overread.dicom.codes import LEFT, Code, Segment
+from overread.dicom.derived import Algorithm, Making
 from overread.dicom.provenance import DerivedObject, derive_uid
 from overread.dicom.seg import Compression, Form, read_seg, write_seg
+from overread.dicom.stacks import Policies
 from overread.dicom.study import Series
-from overread.dicom.volume import Mask, read_volume
+from overread.dicom.volume import Mask, Probability, read_volume
 from tests.dicom.series import LESION, affine, ball, images, keep, read
+from tests.dicom.validity import validate
 
 SHAPE = (9, 40, 48)
 LABELS = ball(SHAPE).astype(np.uint8)
@@ -60,20 +63,6 @@ def source(tmp_path: Path) -> Series:
     )
 
 
-def validate(made: DerivedObject, folder: Path) -> Dataset:
-    """Write to a file, ask dciodvfy, read back."""
-    program = shutil.which("dciodvfy")
-    if program is None:
-        pytest.skip("dciodvfy (package dicom3tools) is not installed")
-    file = folder / "seg.dcm"
-    file.write_bytes(made.encode())
-    answer = subprocess.run([program, "-new", file], capture_output=True, text=True, check=False)
-    lines = (answer.stdout + answer.stderr).splitlines()
-    assert [line for line in lines if line.startswith("Error")] == []
-    assert "Segmentation" in lines
-    return dcmread(file)
-
-
 @pytest.mark.parametrize("modality", ["MR", "CT"])
 @pytest.mark.parametrize("jpeg2000", [False, True])
 @pytest.mark.parametrize("empty", [False, True])
@@ -101,7 +90,7 @@ def test_several_segments_are_numbered_from_one(tmp_path: Path, source: Series) 
     ]
     back = read_seg(validate(made, tmp_path), source)
     np.testing.assert_array_equal(back.array, np.where(labels == 7, 2, labels))
-    seg = highdicom.seg.segread(tmp_path / "seg.dcm")
+    seg = highdicom.seg.segread(tmp_path / "made.dcm")
     assert seg.get_segment_description(2).segmented_property_type.value == "79654002"
 
 
@@ -173,20 +162,173 @@ def test_tags_of_the_pipeline_are_set(tmp_path: Path, source: Series) -> None:
     assert written.SeriesNumber == 900
 
 
-@pytest.mark.parametrize(
-    ("tags", "message"),
-    [
-        ({"SeriesDescripton": "x"}, "SeriesDescripton is not the keyword of a DICOM attribute"),
-        ({"PatientID": "x"}, "PatientID is set by Overread"),
-        ({"Rows": 5}, "Rows is set by Overread"),
-        ({"SeriesDate": "yesterday"}, "DA"),
-        ({"SeriesDescription": "x" * 65}, "LO"),
-        ({"RequestAttributesSequence": "x"}, "cannot be written as text"),
-    ],
-)
-def test_tags_are_checked(tags: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        check_tags(tags)
+FORMS: list[tuple[Form, Compression]] = [
+    ("binary", "none"),
+    ("binary", "jpeg2000"),
+    ("fractional", "none"),
+    ("fractional", "rle"),
+    ("fractional", "jpeg2000"),
+    ("labelmap", "none"),
+    ("labelmap", "rle"),
+    ("labelmap", "jpeg2000"),
+]
+
+
+@pytest.mark.parametrize(("form", "compress"), FORMS)
+def test_every_form_reads_back(
+    tmp_path: Path, source: Series, form: Form, compress: Compression
+) -> None:
+    labels = LABELS + ball(SHAPE, 0.15)
+    mask = mask_on(source, labels, LESION, replace(OTHER, number=2))
+    made = make(mask, source, form, compress)
+    if form == "labelmap":  # dicom3tools does not know it
+        (tmp_path / "made.dcm").write_bytes(made.encode())
+    else:
+        validate(made, tmp_path)
+    written = dcmread(tmp_path / "made.dcm")
+    assert written.SegmentationType == form.upper()
+    assert made.encode() == make(mask, source, form, compress).encode()
+    back = read_seg(written, source)
+    if isinstance(back, Probability):
+        assert form == "fractional"
+        np.testing.assert_array_equal(back.array, np.stack([labels == 1, labels == 2]))
+    else:
+        np.testing.assert_array_equal(back.array, labels)
+    assert [one.label for one in back.segments] == ["Enhancing tumour", "Oedema"]
+    theirs = highdicom.seg.segread(tmp_path / "made.dcm")
+    volume = theirs.get_volume(combine_segments=True, skip_overlap_checks=True)
+    found = volume.array.astype(bool).sum()
+    assert found == (labels > 0).sum()
+
+
+@pytest.mark.parametrize("compress", ["none", "rle"])
+def test_probabilities_are_kept_in_steps_of_a_255th(
+    tmp_path: Path, source: Series, compress: Compression
+) -> None:
+    smooth = ndimage.gaussian_filter(LABELS.astype(np.float32), 2)
+    grid = read_volume(source)
+    likely = Probability(
+        np.stack([smooth, 1 - smooth]), grid.affine, (LESION, OTHER), threshold=0.7
+    )
+    written = validate(make(likely, source, "fractional", compress), tmp_path)
+    assert (written.SegmentationFractionalType, written.MaximumFractionalValue) == (
+        "PROBABILITY",
+        255,
+    )
+    back = read_seg(written, source)
+    assert isinstance(back, Probability)
+    np.testing.assert_allclose(back.array, likely.array, atol=0.5 / 255 + 1e-6)
+    binary = read_seg(make(likely, source).dataset, source)
+    assert isinstance(binary, Mask)
+    np.testing.assert_array_equal(binary.array == 1, smooth >= np.float32(0.7))
+
+
+def test_segments_may_overlap(tmp_path: Path, source: Series) -> None:
+    whole, core = mask_on(source, LABELS), mask_on(source, ball(SHAPE, 0.15).astype(np.uint8))
+    other = replace(core, segments=(replace(OTHER, number=1),))
+    made = make([whole, other], source)
+    assert [one.number for one in made.segments] == [1, 2]
+    written = validate(made, tmp_path)
+    assert written.SegmentsOverlap == "YES"
+    back = read_seg(written, source)
+    assert isinstance(back, Probability)
+    np.testing.assert_array_equal(back.array[0] > 0, LABELS > 0)
+    np.testing.assert_array_equal(back.array[1] > 0, ball(SHAPE, 0.15))
+    with pytest.raises(ValueError, match="a label map cannot hold segments that overlap"):
+        make([whole, other], source, "labelmap")
+
+
+def test_masks_that_do_not_overlap_become_one(tmp_path: Path, source: Series) -> None:
+    core = ball(SHAPE, 0.15)
+    rim = mask_on(source, (LABELS & ~core).astype(np.uint8))
+    other = replace(rim, array=core.astype(np.uint8), segments=(replace(OTHER, number=1),))
+    written = validate(make([rim, other], source), tmp_path)
+    assert written.SegmentsOverlap == "NO"
+    back = read_seg(written, source)
+    assert isinstance(back, Mask)
+    np.testing.assert_array_equal(back.array, LABELS + core)
+
+
+def test_rle_cannot_hold_bits(source: Series) -> None:
+    with pytest.raises(ValueError, match="RLE cannot hold one bit a voxel"):
+        make(mask_on(source, LABELS), source, "binary", "rle")
+
+
+def test_a_side_is_a_modifier_of_type_and_region(tmp_path: Path, source: Series) -> None:
+    lung = replace(LESION, laterality=LEFT)
+    written = validate(make(mask_on(source, LABELS, lung), source), tmp_path)
+    (segment,) = written.SegmentSequence
+    (kind,), (region,) = segment.SegmentedPropertyTypeCodeSequence, segment.AnatomicRegionSequence
+    assert kind.SegmentedPropertyTypeModifierCodeSequence[0].CodeMeaning == "Left"
+    assert region.AnatomicRegionModifierSequence[0].CodeMeaning == "Left"
+    assert read_seg(written, source).segments == (lung,)
+
+
+def test_a_finding_has_the_same_tracking_uid_in_every_job(source: Series) -> None:
+    mask = mask_on(source, LABELS)
+    first, later = (
+        make(mask, source, made_by=(job, "seg")).dataset.SegmentSequence[0]
+        for job in ("job-1", "job-2")
+    )
+    assert first.TrackingUID == later.TrackingUID
+    assert first.TrackingID == "brain-tumour: Enhancing tumour"
+    other = make(mask_on(source, LABELS * 7, OTHER), source).dataset.SegmentSequence[0]
+    assert other.TrackingUID != first.TrackingUID
+
+
+def multi_frame(datasets: list[Dataset], name: str) -> Dataset:
+    """One enhanced image of single-frame ones, as far as its geometry goes."""
+    made = deepcopy(datasets[0])
+    made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
+    made.SOPInstanceUID = derive_uid(name, "multi-frame")
+    made.NumberOfFrames = len(datasets)
+    made.PixelData = b"".join(one.PixelData for one in datasets)
+    made.PerFrameFunctionalGroupsSequence = []
+    for one in datasets:
+        frame, place, turn, measures = Dataset(), Dataset(), Dataset(), Dataset()
+        place.ImagePositionPatient = one.ImagePositionPatient
+        turn.ImageOrientationPatient = one.ImageOrientationPatient
+        measures.PixelSpacing, measures.SliceThickness = one.PixelSpacing, one.SliceThickness
+        frame.PlanePositionSequence, frame.PlaneOrientationSequence = [place], [turn]
+        frame.PixelMeasuresSequence = [measures]
+        made.PerFrameFunctionalGroupsSequence.append(frame)
+    del made.ImagePositionPatient, made.ImageOrientationPatient, made.PixelSpacing
+    return made
+
+
+def test_several_multi_frame_images_in_one_series(tmp_path: Path) -> None:
+    single = images(LABELS.astype(np.int16) * 300, affine())
+    parts = [multi_frame(single[5:][::-1], "upper"), multi_frame(single[:5], "lower")]
+    source = keep(parts, tmp_path / "in")
+    made = make(mask_on(source, LABELS), source)
+    written = validate(made, tmp_path)
+    np.testing.assert_array_equal(read_seg(written, source).array, LABELS)
+    (series,) = written.ReferencedSeriesSequence
+    uids = {one.uid for one in source}
+    assert {one.ReferencedSOPInstanceUID for one in series.ReferencedInstanceSequence} == uids
+    for item in written.PerFrameFunctionalGroupsSequence:
+        (image,) = item.DerivationImageSequence[0].SourceImageSequence
+        (part,) = (one for one in parts if one.SOPInstanceUID == image.ReferencedSOPInstanceUID)
+        frame = part.PerFrameFunctionalGroupsSequence[image.ReferencedFrameNumber - 1]
+        np.testing.assert_allclose(
+            item.PlanePositionSequence[0].ImagePositionPatient,
+            frame.PlanePositionSequence[0].ImagePositionPatient,
+            atol=1e-4,
+        )
+        assert image.ReferencedSOPClassUID == EnhancedMRImageStorage
+
+
+def test_a_mask_is_written_on_the_images_that_there_are(tmp_path: Path) -> None:
+    labels = ball(SHAPE, 0.6).astype(np.uint8)
+    datasets = images(LABELS.astype(np.int16), affine())
+    del datasets[4]
+    source = keep(datasets, tmp_path / "in")
+    volume = read_volume(source, Policies(missing_slice="interpolate"))
+    mask = Mask(labels, volume.affine, (LESION,), volume.frame_of_reference)
+    written = validate(make(mask, source), tmp_path)
+    expected = np.delete(labels, 4, axis=0)
+    assert written.NumberOfFrames == int(expected.any(axis=(1, 2)).sum())
+    np.testing.assert_array_equal(written.pixel_array, expected[expected.any(axis=(1, 2))])
 
 
 def test_a_mask_of_some_slices_or_turned_over_finds_its_place(source: Series) -> None:

@@ -34,7 +34,7 @@ def steps(model: str) -> dict[str, Any]:
 def exam(shared_data: Path, name: str) -> list[Any]:
     import nibabel
 
-    loaded: Any = nibabel.load(shared_data / "brain_tumour" / "03" / "Pre_Scan_T1.nii.gz")  # type: ignore[attr-defined]
+    loaded: Any = nibabel.load(shared_data / "brain_tumour" / "03" / "Pre_Scan_T1.nii.gz")
     array = np.asarray(loaded.dataobj).transpose(2, 1, 0)[SLICES].astype(np.int16)
     return images(array, affine((6.5, 0.86, 0.86)), name=name)
 

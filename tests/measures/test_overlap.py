@@ -89,7 +89,7 @@ def test_concentric_balls_lie_their_radii_apart() -> None:
 def test_a_real_tumour_against_itself_eroded(shared_data: Path) -> None:
     image: Any = nibabel.load(shared_data / "brain_tumour" / "01" / "Pre_Mask.nii.gz")
     truth = np.asarray(image.dataobj).transpose(2, 1, 0) > 0
-    smaller = ndimage.binary_erosion(truth, np.ones((1, 3, 3)))
+    smaller = ndimage.binary_erosion(truth, np.ones((1, 3, 3), bool))
     found = surface_distances(truth, smaller, affine((6.5, 0.86, 0.86)))
     assert found is not None
     assert 0.3 < found.mean < 2

@@ -230,7 +230,7 @@ def test_what_is_found_after_a_lossless_chain_comes_back_voxel_by_voxel(
     labels = np.zeros((7, 9, 11), np.uint8)
     labels[1:6, 2:7, 3:10] = rng.integers(0, 4, (5, 5, 7))
     labels[3, 4, 5] = 1
-    grid = affine((3.0, 0.9, 0.7), angles, rng.normal(0, 200, 3))
+    grid = affine((3.0, 0.9, 0.7), angles, rng.normal(0, 200, 3).tolist())
     volume = Volume(labels.astype(np.float32), grid, "1.2")
     for step, chosen in chain:
         volume = step(volume, Account(), **chosen)

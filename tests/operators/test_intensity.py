@@ -88,11 +88,11 @@ def test_a_zscore_of_the_foreground_does_not_see_how_much_air_there_is() -> None
 
 def test_each_image_is_normalised_by_itself() -> None:
     dark = np.linspace(0, 10, 400, dtype=np.float32).reshape(20, 20)
-    images = Images((Image(dark, "1.2", unit="a"), Image(dark * 50 + 7, "1.3", spacing=(1, 2))))
+    images = Images((Image(dark, "1.2", unit="a"), Image(dark * 50 + 7, "1.3", spacing=(1.0, 2.0))))
     found = normalise_image(images, method="percentile")
     np.testing.assert_allclose(found.items[0].array, found.items[1].array, atol=1e-5)
     assert [one.uid for one in found] == ["1.2", "1.3"]
-    assert found.items[1].spacing == (1, 2)
+    assert found.items[1].spacing == (1.0, 2.0)
     assert [one.unit for one in found] == ["1", "1"]
     with pytest.raises(ValueError, match="level and width"):
         normalise_image(images, method="window")

@@ -81,7 +81,7 @@ def test_measurements_read_back_to_the_same_numbers(tmp_path: Path, source: Seri
     (group,) = report.content.get_image_measurement_groups()
     (line,) = group.get_measurements()
     assert (line.name.value, line.value, line.unit.value) == (LONG_AXIS.value, 12.25, "mm")
-    (ends,) = [item for item in line.ContentSequence if item.ValueType == "SCOORD3D"]
+    (ends,) = [item for item in line[0].ContentSequence if item.ValueType == "SCOORD3D"]
     assert list(ends.GraphicData) == [1.0, 2.0, 3.0, 1.0, 14.25, 3.0]
     assert ends.ReferencedFrameOfReferenceUID == source.header.FrameOfReferenceUID
 

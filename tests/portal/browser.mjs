@@ -1,5 +1,5 @@
 // Drives Chromium through the portal. usage: node browser.mjs PLAN.json
-// The plan: {origin, name, password, start, out, width?, shots: [{path, file, wait?}], overlay?: bool}
+// The plan: {origin, name, password, start, out, width?, shots: [{path, file, wait?, click?, press?}], overlay?: bool}
 // Prints one JSON line: what was requested elsewhere, the viewer's segmentation state, page errors.
 import { readFileSync } from "node:fs";
 import { chromium } from "playwright-core";
@@ -70,6 +70,8 @@ if (plan.overlay) {
 for (const shot of plan.shots ?? []) {
   await page.goto(plan.origin + shot.path);
   await page.waitForTimeout(shot.wait ?? 500);
+  if (shot.click) await page.click(shot.click);
+  if (shot.press) await page.keyboard.press(shot.press);
   await page.screenshot({ path: shot.file, fullPage: shot.full ?? false });
 }
 console.log(JSON.stringify(seen));

@@ -416,6 +416,7 @@ def _steps(session: Session, job: Job, state: str, reason: str, at: datetime) ->
                 report=_REPORTS.get(name, {}),
                 error=reason if last and state in ("refused", "failed") else "",
                 log="loading\nwindow 1 of 12\nwindow 12 of 12\n" if name == "mask" else "",
+                progress={"done": 12, "of": 40, "what": "windows"} if state == "running" else {},
                 worker="worker-1",
                 started_at=clock,
                 ended_at=None if last and state == "running" else clock + lasts,

@@ -114,7 +114,11 @@ def hips(
         _gather(session, exam, kept)
         job = _job_row(exam, "done", "", at)
         job.models = [
-            {"name": model, "version": "1.0.0", "digest": hashlib.sha256(model.encode()).hexdigest()}
+            {
+                "name": model,
+                "version": "1.0.0",
+                "digest": hashlib.sha256(model.encode()).hexdigest(),
+            }
             for model in ("hip-detector", "hip-classifier")
         ]
         session.add(job)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import html
+import re
+
 from starlette.testclient import TestClient
 
 from tests.portal.filled import Filled
@@ -46,6 +49,26 @@ def test_a_refused_job_opens_on_the_step_that_refused(filled: Filled, engineer: 
 
 def test_a_job_is_found_by_the_beginning_of_its_id(filled: Filled, engineer: TestClient) -> None:
     assert engineer.get(f"/jobs/{filled.jobs['six'][:12]}").status_code == 200
+
+
+def test_a_job_that_runs_shows_how_far_its_step_is(filled: Filled, engineer: TestClient) -> None:
+    page = engineer.get(f"/jobs/{filled.jobs['running']}").text
+    assert "windows 12 of 40" in text_of(page)
+    assert '<progress value="12" max="40">' in page
+    found = re.search(r'hx-get="([^"]+)" hx-trigger="every 1s"', page)
+    assert found is not None
+    again = engineer.get(html.unescape(found[1]), headers={"HX-Request": "true"})
+    assert "windows 12 of 40" in text_of(again.text)
+    assert "<html" not in again.text
+    assert "HX-Refresh" not in again.headers
+    # A step has ended since: the page is drawn anew.
+    behind = engineer.get(f"/jobs/{filled.jobs['running']}/running?seen=running+1+1+1")
+    assert behind.headers["HX-Refresh"] == "true"
+
+
+def test_a_job_that_has_ended_asks_no_more(filled: Filled, engineer: TestClient) -> None:
+    assert 'id="running"' not in engineer.get(f"/jobs/{filled.jobs['six']}").text
+    assert engineer.get("/jobs/zzzz/running").status_code == 404
 
 
 def test_there_is_no_such_job(engineer: TestClient) -> None:

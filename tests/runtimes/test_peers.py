@@ -37,7 +37,7 @@ def volume(shared_data: Path) -> Volume:
     """Some slices through a real tumour, normalised, turned as no model wants it."""
     import nibabel
 
-    loaded: Any = nibabel.load(shared_data / "brain_tumour" / "03" / "Pre_Scan_T1.nii.gz")  # type: ignore[attr-defined]
+    loaded: Any = nibabel.load(shared_data / "brain_tumour" / "03" / "Pre_Scan_T1.nii.gz")
     grid = affine((6.5, 0.86, 0.86))
     whole = np.asarray(loaded.dataobj).transpose(2, 1, 0).astype(np.float32)
     axial = normalise(Volume(whole, grid), method="foreground").array[SLICES]

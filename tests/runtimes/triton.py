@@ -87,15 +87,9 @@ def serving(folder: Path, onnx: Path) -> Iterator[Triton]:
     config.write_text(CONFIG % onnx)
     libraries = (sysconfig.get_config_var("LIBDIR"), packages / "nvidia_pytriton.libs")
     http, grpc = _free_port(), _free_port()
-    command = [home / "bin" / "tritonserver", "--model-repository", folder / "repository"]
-    command += [
-        "--backend-directory",
-        backends,
-        "--allow-metrics",
-        "false",
-        "--exit-timeout-secs",
-        "1",
-    ]
+    command = [f"{home}/bin/tritonserver", "--model-repository", f"{folder}/repository"]
+    command += ["--backend-directory", f"{backends}", "--allow-metrics", "false"]
+    command += ["--exit-timeout-secs", "1"]
     for kind, port in (("http", http), ("grpc", grpc)):
         command += [f"--{kind}-address", "127.0.0.1", f"--{kind}-port", str(port)]
     environment = {

@@ -9,8 +9,11 @@ import pytest
 
 from overread import examples
 from overread.errors import SiteError
+from overread.pipelines.model import Server
 from overread.site import load, load_routes
 from tests.site.sites import MAIN, MODEL, PIPELINE, ROUTES, whole, write
+
+SERVED = "runtime: kserve\nserver: {name: triton, model: net, version: '1'}\n"
 
 
 def faults(root: Path, environ: dict[str, str] | None = None, *, verify: bool = False) -> list[str]:
@@ -277,6 +280,32 @@ def test_what_may_stand_where_it_cannot_be_read_is_not_called_unknown(
             "runtime, perhaps onnx",
         ),
         (
+            {"model": MODEL + f"folds: [{{file: two.onnx, sha256: {'a' * 64}}}]\n"},
+            "models/net/1.0.0/model.yaml:12: there is no file 'two.onnx'; expected the model's "
+            "weights there",
+        ),
+        (
+            {"model": MODEL + f"folds: [{{file: net.onnx, sha256: {'a' * 64}}}]\n"},
+            "models/net/1.0.0/model.yaml:12: the SHA-256 of net.onnx is ",
+        ),
+        (
+            {"model": MODEL + SERVED},
+            "models/net/1.0.0/model.yaml:13: there is no model server 'triton' in overread.yaml",
+        ),
+        (
+            {"model": MODEL + "runtime: kserve\n"},
+            "models/net/1.0.0/model.yaml:1: the file: runtime kserve finds its model on a server; "
+            "expected server with it, and only then",
+        ),
+        (
+            {"main": MAIN + "model_servers: {triton: {url: triton:8000}}\n"},
+            "overread.yaml:4: model_servers.triton.url: 'triton:8000'; expected ",
+        ),
+        (
+            {"main": MAIN + "engine: {device: gpu}\n"},
+            "overread.yaml:4: engine.device: 'gpu'; expected ",
+        ),
+        (
             {"model": MODEL.replace("modality: MR", "modallity: MR")},
             "models/net/1.0.0/model.yaml:5: unknown key input.modallity; expected an existing key, "
             "perhaps modality",
@@ -288,6 +317,18 @@ def test_a_fault_is_told_with_its_place(
 ) -> None:
     told = faults(whole(tmp_path, **changed), verify=True)
     assert any(line.startswith(expected) for line in told), "\n".join(told)
+
+
+def test_a_model_may_have_folds_and_run_on_a_server_that_is_named(tmp_path: Path) -> None:
+    digest = MODEL.split("sha256: ")[1][:64]
+    folds = f"folds: [{{file: net.onnx, sha256: {digest}}}]\n"
+    site = load(whole(tmp_path / "folds", model=MODEL + folds), {}, verify=True)
+    model = site.models["net@1.0.0"]
+    assert model.folds == (model.file,)
+    assert [one.card.sha256 for one in model.members] == [digest, digest]
+    main = MAIN + "model_servers: {triton: {url: 'grpc://triton.hospital:8001'}}\n"
+    site = load(whole(tmp_path / "server", main=main, model=MODEL + SERVED), {}, verify=True)
+    assert site.models["net@1.0.0"].card.server == Server(name="triton", model="net", version="1")
 
 
 def test_two_pipelines_may_share_neither_name_nor_ae_title(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,8 +24,10 @@ from sqlalchemy.orm import Session
 from overread import registry, store
 from overread.cli.terminal import JsonOption, SiteOption, open_settings, open_site, reading, table
 from overread.destinations.dimse import Dimse
+from overread.engine.requests import address
 from overread.engine.weights import verify
 from overread.errors import OverreadError, SiteError, Unavailable
+from overread.pipelines.ports import Model
 from overread.settings import Settings
 from overread.site import SiteFolder
 from overread.store.database import Database
@@ -83,9 +86,11 @@ def checks(settings: Settings, site: SiteFolder | None) -> Iterator[Check]:
     if site is not None:
         yield "isolation of model code", partial(_isolation, site)
         for reference, model in sorted(site.models.items()):
-            yield f"model {reference}", partial(_model, model.file, model.card.sha256)
+            yield f"model {reference}", partial(_model, model)
         for runtime in sorted({model.card.runtime for model in site.models.values()}):
             yield f"runtime {runtime}", partial(_runtime, runtime)
+        for name in sorted(settings.model_servers):
+            yield f"model server {name}", partial(_model_server, settings, name)
     yield "receiver", partial(_receiver, settings)
     yield "worker", partial(_worker, settings)
     yield "portal", partial(_portal, settings)
@@ -136,9 +141,17 @@ def _database(settings: Settings) -> str:
     return f"{database.url.get_backend_name()}, schema {found}"
 
 
-def _model(file: Path, digest: str) -> str:
-    verify(file, digest, "model.yaml pins")
-    return f"SHA-256 {digest[:12]}…"
+def _model(model: Model) -> str:
+    pinned = [one.card.sha256 for one in model.members]
+    for one in model.members:
+        verify(one.file, one.card.sha256, "model.yaml pins")
+    return "SHA-256 " + ", ".join(f"{digest[:12]}…" for digest in pinned)
+
+
+def _model_server(settings: Settings, name: str) -> str:
+    url = settings.model_servers[name].url
+    with socket.create_connection(address(url), timeout=5):
+        return f"{url} is reached"
 
 
 def _runtime(name: str) -> str:

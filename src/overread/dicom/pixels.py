@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,14 @@ from pydicom.errors import InvalidDicomError
 from pydicom.pixels.processing import apply_modality_lut
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import (
+    JPEG2000,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
 )
 
 from overread.dicom.mosaic import find_mosaic
@@ -37,6 +42,14 @@ UNREADABLE = (
     struct.error,
 )
 """What pydicom and the codecs raise on pixels that cannot be decoded; there is no single error."""
+
+FASTEST: dict[str, str] = {
+    JPEG2000: "pylibjpeg",
+    JPEG2000Lossless: "pylibjpeg",
+    JPEGLSLossless: "pyjpegls",
+    JPEGLSNearLossless: "pyjpegls",
+}
+"""Which of pydicom's decoders is tried first: of several, it would take the first by name."""
 
 _PIXELS: dict[str, struct.Struct] = {
     ImplicitVRLittleEndian: struct.Struct("<HHL"),
@@ -95,10 +108,21 @@ def read_frames(instance: Instance, frames: Sequence[int]) -> Iterator[NDArray[A
 def _decode(header: Dataset, file: Path, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
     native = _Native.find(header, file)
     if native:
-        return native.read(frames)
+        yield from native.read(frames)
+        return
+    syntax = _syntax(header)
     # pydicom does not look into a deflated file unless it has read it whole.
-    deflated = _syntax(header) == DeflatedExplicitVRLittleEndian
-    return iter_pixels(dcmread(file) if deflated else file, indices=list(frames), raw=True)
+    source = dcmread(file) if syntax == DeflatedExplicitVRLittleEndian else file
+    left = list(frames)
+    if syntax in FASTEST:
+        with suppress(*UNREADABLE):  # then by the others
+            for frame in iter_pixels(
+                source, indices=left[:], raw=True, decoding_plugin=FASTEST[syntax]
+            ):
+                yield frame
+                del left[0]
+    if left:
+        yield from iter_pixels(source, indices=left, raw=True)
 
 
 def _syntax(header: Dataset) -> str:

@@ -207,6 +207,8 @@ def _contour(plane: Plane, ring: Points) -> Dataset:
     text = "\\".join(["%.4f"] * points.size) % tuple(points.ravel().tolist())
     data = (text + " " * (len(text) % 2)).encode("ascii")
     contour[_CONTOUR_DATA] = RawDataElement(_CONTOUR_DATA, "DS", len(data), data, 0, True, True)
+    # As if it had been read so (PS3.5 6.1.2.1: the default character set), it is written as it is.
+    contour.set_original_encoding(True, True, "iso8859")
     return contour
 
 
@@ -366,7 +368,7 @@ def _fill(contours: Sequence[Dataset], grid: Grid, dataset: Dataset) -> NDArray[
     for contour in contours:
         if not str(contour.ContourGeometricType).startswith("CLOSED"):
             continue
-        points = np.array(contour.ContourData, dtype=np.float64).reshape(-1, 3)
+        points = _points(contour)
         height = float((points @ normal).mean())
         index = int(np.abs(heights - height).argmin())
         if abs(heights[index] - height) > step / 2:
@@ -384,6 +386,13 @@ def _fill(contours: Sequence[Dataset], grid: Grid, dataset: Dataset) -> NDArray[
     return inside
 
 
+def _points(contour: Dataset) -> NDArray[np.float64]:
+    """Return the points of a contour in mm, past pydicom's number for each of them."""
+    data = contour.get_item(_CONTOUR_DATA)
+    values = data.value.decode("ascii").split("\\") if data.is_raw else data.value
+    return np.array(values, dtype=np.float64).reshape(-1, 3)
+
+
 def fill(rings: Sequence[Points], rows: int, columns: int) -> NDArray[np.bool_]:
     """Return the pixels whose centre lies inside an odd number of closed lines.
 
@@ -394,6 +403,7 @@ def fill(rings: Sequence[Points], rows: int, columns: int) -> NDArray[np.bool_]:
     rows, columns : int
         Shape of what is returned.
     """
+    inside = np.zeros((rows, columns), bool)
     begin = np.concatenate(rings)
     end = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
     # From low to high, so that there and back through a channel the same numbers come out.
@@ -403,10 +413,16 @@ def fill(rings: Sequence[Points], rows: int, columns: int) -> NDArray[np.bool_]:
     beyond = np.clip(np.ceil(end[:, 1]), 0, rows).astype(np.int64)
     count = beyond - first
     edge = np.repeat(np.arange(len(begin)), count)
+    if not edge.size:
+        return inside
     row = np.arange(edge.size) - np.repeat(np.cumsum(count) - count, count) + first[edge]
     share = (row - begin[edge, 1]) / (end[edge, 1] - begin[edge, 1])
     crossing = begin[edge, 0] + share * (end[edge, 0] - begin[edge, 0])
     column = np.clip(np.ceil(crossing), 0, columns).astype(np.int64)
-    width = columns + 1
-    crossings = np.bincount(row * width + column, minlength=rows * width).reshape(rows, width)
-    return np.asarray(np.cumsum(crossings, axis=1)[:, :columns] % 2 == 1)
+    # Count the lines that lie left of each centre, in the box that they are in.
+    top, left = int(row.min()), int(column.min())
+    height, width = int(row.max()) - top + 1, int(column.max()) - left + 1
+    at = (row - top) * width + (column - left)
+    passed = np.bincount(at, minlength=height * width).reshape(height, width).cumsum(axis=1)
+    inside[top : top + height, left : left + width - 1] = passed[:, :-1] % 2 == 1
+    return inside

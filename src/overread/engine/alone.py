@@ -24,7 +24,7 @@ from overread.engine.opening import operator_folder
 from overread.engine.outside import launch
 from overread.engine.requests import step_request
 from overread.engine.sandbox import Box, Child
-from overread.engine.sources import digest_of, pin_models, pin_operators
+from overread.engine.sources import digest_with, pin_models, pin_operators
 from overread.errors import Refused, StepFailed, UsageError
 from overread.operators import files
 from overread.pipelines.check import order
@@ -283,15 +283,16 @@ def _job(site: SiteFolder, pipeline: Pipeline) -> Job:
     definition = pipeline.model_dump(mode="json", by_alias=True)
     own = operator_folder(site)
     own.mkdir(mode=0o700, parents=True, exist_ok=True)
+    operators = pin_operators(pipeline, site, own)
     return Job(
         id=new_id(),
         exam_id=EXAM,
         pipeline=pipeline.name,
         pipeline_version=pipeline.version,
-        pipeline_digest=digest_of(definition),
+        pipeline_digest=digest_with(definition, operators),
         definition=definition,
         models=pin_models(pipeline, site),
-        operators=pin_operators(pipeline, site, own),
+        operators=operators,
         overread_version=__version__,
         stage=pipeline.stage,
         state=JobState.RUNNING,

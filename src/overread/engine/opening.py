@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from overread import __version__
-from overread.engine.sources import digest_of, pin_models, pin_operators
+from overread.engine.sources import digest_with, pin_models, pin_operators
 from overread.pipelines.definition import Pipeline
 from overread.pipelines.job import ON_DEMAND, JobState
 from overread.site import SiteFolder
@@ -50,7 +50,7 @@ def open_job(
     definition = pipeline.model_dump(mode="json", by_alias=True)
     models = pin_models(pipeline, site)
     operators = pin_operators(pipeline, site, operator_folder(site))
-    digest = digest_of(definition)
+    digest = digest_with(definition, operators)
     for known in session.scalars(select(Job).where(Job.exam_id == exam.id)):
         if (known.pipeline_digest, known.models, known.operators) == (digest, models, operators):
             return None

@@ -18,7 +18,7 @@ import inspect
 import os
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from overread.operators.exchange import IN, OUT, PARAMETERS
 from overread.operators.run import read_settings
 from overread.pipelines.ports import signature
 from overread.settings import Settings
+from overread.site import SiteFolder
 
 _LINE = 300
 """Characters of a program's last line, as a reason shows it."""
@@ -68,7 +69,7 @@ def launch(request: dict[str, Any], box: Box, settings: Settings) -> Launch | No
             job=request["job"],
             step=request["step"],
             settings=given,
-            folder=outside_of(box),
+            folder=outside_of(box.work),
             box=box,
             device=request["context"].get("device", "cpu"),
             seconds=seconds,
@@ -82,9 +83,18 @@ def launch(request: dict[str, Any], box: Box, settings: Settings) -> Launch | No
     return launched
 
 
-def outside_of(box: Box) -> Path:
+def outside_of(box: Path) -> Path:
     """Return the folder beside a box that holds what its step's program sees."""
-    return box.work.with_name(f"{box.work.name}.outside")
+    return box.with_name(f"{box.name}.outside")
+
+
+def clean(site: SiteFolder, boxes: Iterable[Path]) -> None:
+    """End and remove what a worker that was killed has left running for its boxes."""
+    used = {step.use for pipeline in site.pipelines.values() for step in pipeline.steps.values()}
+    if "container" in used:
+        containers.clean_boxes(site.settings.containers.socket, map(str, boxes))
+    for box in boxes:
+        remove(outside_of(box))
 
 
 def _settings(name: str, function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:

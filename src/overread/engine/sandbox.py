@@ -137,6 +137,9 @@ class Box:
             "HOME": "/tmp",  # noqa: S108, a tmpfs of the child's own
             "USER": "overread",
             "PYTHONDONTWRITEBYTECODE": "1",
+            # Where memory is fragmented, the kernel moves pages to make room for huge ones: seconds
+            # for each volume, more than reading it takes (bench/reading.py).
+            "NUMPY_MADVISE_HUGEPAGE": "0",
         }
 
     def _walls(self) -> list[str]:

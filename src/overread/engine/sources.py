@@ -50,6 +50,8 @@ def pin_models(pipeline: Pipeline, site: SiteFolder) -> list[dict[str, Any]]:
 def pin_operators(pipeline: Pipeline, site: SiteFolder, folder: Path) -> dict[str, Any]:
     """Describe the operators of a pipeline as a job records them; copy a site's own.
 
+    A site's own are those that were read when the site was, whatever their files hold now.
+
     Parameters
     ----------
     folder : Path
@@ -63,8 +65,21 @@ def pin_operators(pipeline: Pipeline, site: SiteFolder, folder: Path) -> dict[st
     pinned: dict[str, Any] = {}
     for name in sorted({step.use for step in pipeline.steps.values()}):
         source = site.operator_sources.get(name)
-        pinned[name] = {"sha256": _keep(source, folder)} if source else _distribution(name)
+        text = site.operator_texts[source] if source else b""
+        pinned[name] = {"sha256": _keep(text, folder)} if source else _distribution(name)
     return pinned
+
+
+def digest_with(definition: dict[str, Any], operators: dict[str, Any]) -> str:
+    """SHA-256 of a pipeline's version: its definition, and the source of the site's own operators.
+
+    Parameters
+    ----------
+    operators : dict
+        As `pin_operators` returns them.
+    """
+    own = {name: pinned["sha256"] for name, pinned in operators.items() if "sha256" in pinned}
+    return digest_of({**definition, "operators": own} if own else definition)
 
 
 def snapshot(folder: Path, digest: str) -> Path:
@@ -72,8 +87,7 @@ def snapshot(folder: Path, digest: str) -> Path:
     return folder / f"{digest}.py"
 
 
-def _keep(source: Path, folder: Path) -> str:
-    text = source.read_bytes()
+def _keep(text: bytes, folder: Path) -> str:
     digest = hashlib.sha256(text).hexdigest()
     kept = snapshot(folder, digest)
     if not kept.exists():

@@ -20,7 +20,7 @@ from overread.errors import StepFailed
 _FILES = 200_000
 """Files that a job may have: a folder of more is slow to look through, to hash and to remove."""
 
-_DISK_SECONDS = 0.5
+_SECONDS = 0.5
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -45,7 +45,7 @@ class Meter:
     _looked: float = field(default=0.0, init=False)
 
     def look(self, root: int | None) -> None:
-        """Look at what is used; at the disk not every time.
+        """Look at what is used; at memory and disk not every time.
 
         Parameters
         ----------
@@ -58,6 +58,8 @@ class Meter:
             It is too much.
         """
         processes = list(self._processes(root)) if root else []
+        if time.monotonic() - self._looked < _SECONDS:
+            return
         if sum(map(_anonymous, processes)) > self.memory:
             # Pages that a fork shares count once for each process there; now share them out.
             taken = sum(map(_share, processes))
@@ -66,9 +68,8 @@ class Meter:
                     f"its {len(processes)} processes took {taken / 1e9:.3g} GB of memory, more "
                     f"than the {self.memory / 1e9:.3g} GB of engine.memory"
                 )
-        if time.monotonic() - self._looked > _DISK_SECONDS:
-            self._look_at_disk(processes)
-            self._looked = time.monotonic()
+        self._look_at_disk(processes)
+        self._looked = time.monotonic()
 
     def _processes(self, root: int) -> Iterator[int]:
         """Yield a process and all that it has started, directly or not.

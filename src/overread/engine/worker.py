@@ -22,6 +22,8 @@ from overread.engine.folders import JobFolders
 from overread.engine.janitor import Janitor
 from overread.engine.jobs import QUEUE, Jobs, box_folder, work_folder
 from overread.engine.opening import operator_folder
+from overread.engine.outside import clean
+from overread.engine.reloading import OwnOperators
 from overread.engine.sandbox import Box, Children
 from overread.engine.workflows import Workflows
 from overread.errors import UsageError
@@ -73,6 +75,7 @@ def box(site: SiteFolder) -> Box:
         ),
         hidden=(site.settings.root, site.settings.data),
         disk=engine.disk,
+        tasks=engine.tasks,
     )
 
 
@@ -117,6 +120,7 @@ def _work(site: SiteFolder, stop: Event, name: str, limits: Box) -> None:
     archive = Archive(site.settings.data / "archive")
     children = Children(limits, name, site.settings.engine.concurrency)
     folders = JobFolders(work_folder(site), box_folder(site))
+    clean(site, children.boxes)
     for place in children.boxes:  # before a child starts: a worker that was killed left jobs there
         folders.empty(place)
     workflows = Workflows(site.settings, name)
@@ -147,12 +151,20 @@ def _work(site: SiteFolder, stop: Event, name: str, limits: Box) -> None:
         for ticket in gatherer.tick(now):
             jobs.enqueue(ticket)
 
+    own = OwnOperators(site)
+
+    def reread(_now: datetime) -> None:
+        fresh = own.look()
+        if fresh is not None:
+            gatherer.site = jobs.site = fresh
+
     def sweep(_now: datetime) -> None:
         for ticket in jobs.queued():
             jobs.enqueue(ticket)
 
     tasks = [
         _Task("gather", _TICK, gather),
+        _Task("operators", 1.0 if site.settings.site.development else 10.0, reread),
         _Task("settle", 1.0, gatherer.settle),
         _Task("deliver", 0.1, deliveries.tick),
         _Task("enqueue", 1.0, sweep),

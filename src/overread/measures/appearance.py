@@ -38,22 +38,28 @@ Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Threshold = Callable[[Floats], float | None]
 
-VOLUME = (
-    "width_mm",
-    "depth_mm",
-    "height_mm",
-    "inside",
-    "rind",
-    "under_rind",
-    "dark",
-    "bright",
-    "solid",
-    "smoothness",
-)
-"""Names of what is measured of a volume."""
+VOLUME = {
+    "width_mm": "width of the body, mm",
+    "depth_mm": "depth of the body, mm",
+    "height_mm": "height of the body, mm",
+    "inside": "median inside the body",
+    "rind": "brightness 3 to 6 mm below the surface",
+    "under_rind": "brightness 9 to 12 mm below the surface",
+    "dark": "brightness of the body's darkest 5 %",
+    "bright": "brightness of the body's brightest 5 %",
+    "solid": "part of the body that is bright",
+    "smoothness": "likeness of neighbouring voxels",
+}
+"""What is measured of a volume, by name, and how a person calls it."""
 
-PLANE = ("shape", "middle", "spread", "symmetry", "smoothness")
-"""Names of what is measured of a projection."""
+PLANE = {
+    "shape": "height of the image over its width",
+    "middle": "median brightness",
+    "spread": "spread of brightness",
+    "symmetry": "likeness of left and right",
+    "smoothness": "likeness of neighbouring pixels",
+}
+"""What is measured of a projection."""
 
 HIGHEST = dict.fromkeys(("solid", "middle", "spread", "symmetry", "smoothness"), 1.0)
 """The most that a number can be, of those that have a bound."""

@@ -43,6 +43,9 @@ def volumes(
     dict of int to float
         Label to mL.
     """
-    counts = np.bincount(labels.ravel(), minlength=max(numbers, default=0) + 1)
+    counts = np.zeros(max(numbers, default=0) + 1, dtype=np.int64)
+    for part in np.atleast_2d(labels):  # a slice at a time: bincount takes 8 bytes for each voxel
+        found = np.bincount(part.ravel(), minlength=counts.size)
+        counts += found[: counts.size]
     each = voxel_volume(affine) / MM3_PER_ML
     return {number: float(counts[number]) * each for number in numbers}

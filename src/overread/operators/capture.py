@@ -206,7 +206,7 @@ def _slices(
     limits = brush.limits(volume.array, volume.unit)
     turned = drawing.upright(volume.affine)
     _, down, along = volume.spacing
-    area = drawing.fit(volume.array.shape[1:], (down, along), brush.size)
+    area = drawing.fit(volume.array.shape[1:], down / along, brush.size)
     count, made_of = len(volume.array), _sources(source, volume)
     for index in key_slices(labels, at_most):
         grey = drawing.grey(volume.array[index][turned], *limits)
@@ -246,9 +246,10 @@ def key_slices(labels: NDArray[np.generic], at_most: int) -> list[int]:
     areas = [(labels == number).sum(axis=(1, 2)) for number in np.unique(labels) if number]
     areas.sort(key=lambda area: -int(area.sum()))
     chosen = list(dict.fromkeys(int(area.argmax()) for area in areas))[:at_most]
-    room = at_most - len(chosen)
-    spread = held[np.linspace(0, len(held) - 1, room + 2).round().astype(int)[1:-1]]
-    return sorted({*chosen, *spread.tolist()})
+    others = np.setdiff1d(held, chosen)
+    room = min(at_most - len(chosen), len(others))
+    middles = (np.arange(room) + 0.5) * len(others) / max(room, 1)
+    return sorted([*chosen, *others[middles.astype(int)].tolist()])
 
 
 def _sources(source: Series | Exam, volume: Volume) -> list[tuple[tuple[Instance, int], ...]]:
@@ -325,7 +326,7 @@ def _images(
 ) -> Iterator[Picture]:
     """Draw images with the boxes and classes found in them."""
     known = {one.uid: one for one in source.instances}
-    sizes = [drawing.fit(one.image.array.shape, one.image.spacing, brush.size) for one in shown]
+    sizes = [drawing.fit(one.image.array.shape, one.image.aspect, brush.size) for one in shown]
     area = (max(width for width, _ in sizes), max(height for _, height in sizes))
     told = [
         brush.words(_place(one.image, number, of), [*one.lines, *brush.values])
@@ -354,7 +355,8 @@ def _image(
         drawing.paint_sides(picture, letters, brush.unit)
     if image.spacing is not None:
         mm = image.spacing[1] * image.array.shape[1] / picture.width
-        drawing.paint_bar(picture, mm, brush.unit)
+        where = "at the detector" if "detector" in image.spacing_from else ""
+        drawing.paint_bar(picture, mm, brush.unit, where)
     return picture
 
 

@@ -13,7 +13,12 @@ from overread.dicom.orientation import plane_of
 from overread.dicom.study import Exam, Instance, Series, group_series
 from overread.dicom.volume import Volume
 from overread.errors import Refused
-from overread.measures.appearance import plane_appearance, volume_appearance
+from overread.measures.appearance import (
+    PLANE,
+    VOLUME,
+    plane_appearance,
+    volume_appearance,
+)
 from overread.operators.intensity import otsu
 from overread.pipelines.envelope import Facts, Words, axial_spacing, outside, refusal
 from overread.pipelines.model import Envelope
@@ -63,7 +68,7 @@ def check_input(volume: Volume, source: Series | Exam, account: Account, *, mode
     """
     envelope = model.card.input
     facts = facts_of_volume(volume, source, with_statistics=bool(envelope.statistics))
-    if found := outside(envelope, facts):
+    if found := outside(envelope, facts, VOLUME):
         raise Refused(refusal(model.card.reference, found))
     why = f"lies within the envelope of model {model.card.reference}"
     account.used.extend((series.uid, why) for series in group_series(tuple(source)))
@@ -105,7 +110,7 @@ def check_images(
     faults: list[str] = []
     for image in images:
         facts = facts_of_image(image, headers.get(image.uid))
-        if found := outside(envelope, facts):
+        if found := outside(envelope, facts, PLANE):
             faults.append(f"{_name(image)}: {refusal(model.card.reference, found)}")
             continue
         account.used.append((image.uid, f"lies within the envelope of {model.card.reference}"))

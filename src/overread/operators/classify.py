@@ -68,7 +68,7 @@ def classify(
     items = []
     for number, (image, box, found) in enumerate(places):
         progress(number, len(places), "regions" if regions is not None else "images")
-        letterbox = Letterbox.around(box, size, image.spacing)
+        letterbox = Letterbox.around(box, size, image.aspect)
         item = _class(image, found, _probabilities(image, letterbox, session, card), card)
         if item.probability < card.output.threshold:
             account.notes.append(

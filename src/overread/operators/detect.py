@@ -149,7 +149,7 @@ def _look(
     rows, columns = image.array.shape
     assert card.input.size is not None  # noqa: S101 - check() has seen to it
     whole = (0.0, 0.0, float(columns), float(rows))
-    letterbox = Letterbox.around(whole, card.input.size, image.spacing)
+    letterbox = Letterbox.around(whole, card.input.size, image.aspect)
     names = (card.output.boxes, card.output.scores)
     boxes, scores = tensor(session, letterbox.draw(image.array), card, names)
     labels = len(card.output.labels)

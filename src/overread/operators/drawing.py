@@ -115,10 +115,17 @@ def sides(affine: Affine) -> tuple[str, str]:
     return low, high
 
 
-def fit(shape: tuple[int, ...], spacing: tuple[float, float] | None, size: int) -> tuple[int, int]:
-    """Width and height of a picture whose longer side is ``size``, square pixels from any."""
-    down, along = spacing or (1.0, 1.0)
-    high, wide = shape[0] * down, shape[1] * along
+def fit(shape: tuple[int, ...], aspect: float, size: int) -> tuple[int, int]:
+    """Width and height of a picture whose longer side is ``size``.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns of the source.
+    aspect : float
+        Height of its pixels over their width; the picture's are square.
+    """
+    high, wide = shape[0] * aspect, float(shape[1])
     scale = size / max(high, wide)
     return max(1, round(wide * scale)), max(1, round(high * scale))
 
@@ -189,8 +196,14 @@ def paint_sides(picture: Image.Image, letters: tuple[str, str], unit: float) -> 
         )  # fmt: skip
 
 
-def paint_bar(picture: Image.Image, mm_per_pixel: float, unit: float) -> None:
-    """Draw a scale bar of a round length at the lower right, where one fits into a quarter."""
+def paint_bar(picture: Image.Image, mm_per_pixel: float, unit: float, where: str = "") -> None:
+    """Draw a scale bar of a round length at the lower right, where one fits into a quarter.
+
+    Parameters
+    ----------
+    where : str
+        Where the length holds, if not in the patient: ``at the detector``.
+    """
     room = picture.width * 0.25 * mm_per_pixel
     length = next((one for one in BAR_MM if one <= room), None)
     if length is None:
@@ -203,7 +216,7 @@ def paint_bar(picture: Image.Image, mm_per_pixel: float, unit: float) -> None:
         draw.line((left, bottom - tick, left, bottom + tick), fill=colour, width=width)
         draw.line((right, bottom - tick, right, bottom + tick), fill=colour, width=width)
     draw.text(
-        ((left + right) / 2, bottom - tick), f"{length} mm", font=font, fill=TEXT, anchor="mb",
+        (right, bottom - tick), f"{length} mm {where}".rstrip(), font=font, fill=TEXT, anchor="rb",
         stroke_width=max(2, round(unit / 9)), stroke_fill=GROUND,
     )  # fmt: skip
 

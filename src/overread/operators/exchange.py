@@ -168,14 +168,21 @@ def take(
     except GeometryError:  # of the exam's own images
         raise
     except (ValidationError, InvalidDicomError, ImageFileError, Refused) as error:
-        raise StepFailed(f"what is in /out is no {name}: {error}") from error
+        raise StepFailed(_told(f"what is in /out is no {name}: {error}", out)) from error
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         what = f"{type(error).__name__}: {error}"
-        raise StepFailed(f"what is in /out is no {name} that can be read: {what}") from error
+        raise StepFailed(
+            _told(f"what is in /out is no {name} that can be read: {what}", out)
+        ) from error
     _check_images(made, inputs)
     if isinstance(made, Mask | Probability | Detections | Classification):
         return replace(made, model=model)
     return made
+
+
+def _told(message: str, out: Path) -> str:
+    """Name the folder as the program knows it."""
+    return message.replace(str(out), f"/{OUT}")
 
 
 def _read(out: Path, wanted: Wanted, inputs: Mapping[str, object], context: Context) -> object:

@@ -336,7 +336,7 @@ def to_source(mask: Mask, account: Account) -> Mask:
         array=back,
         affine=source.affine,
         frame_of_reference=source.frame_of_reference,
-        source=None,
+        source=_there(source),
     )
 
 
@@ -368,8 +368,13 @@ def probability_to_source(probability: Probability, account: Account) -> Probabi
         array=back,
         affine=source.affine,
         frame_of_reference=source.frame_of_reference,
-        source=None,
+        source=_there(source),
     )
+
+
+def _there(source: Source) -> Source | None:
+    """Return what is still to be remembered on the source's own grid: which planes it has."""
+    return replace(source, back=np.eye(4)) if source.planes else None
 
 
 def _from_source(source: Source, found: Mask | Probability) -> NDArray[np.float64]:

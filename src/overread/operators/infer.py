@@ -189,6 +189,8 @@ def _probabilities(  # noqa: PLR0917 - what the two operators pass on
 ) -> Floats:
     """Return the probability of each label, shape (labels, slices, rows, columns)."""
     card = model.card
+    if card.task != "segmentation":
+        raise ValueError(f"model {card.reference} is for {card.task}, not for segmentation")
     turn = turn_to_axial(volume.affine)
     _check(volume, turn.order, card)
     session = runtimes.session(model, context.device, how.precision)

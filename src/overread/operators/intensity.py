@@ -93,8 +93,15 @@ def normalise_image(
     ----------
     images : Images
         Radiographs, frames of an ultrasound.
-    method, level, width, low, high, clip
-        As of `normalise`; what is said there of voxels is meant of one image's pixels.
+    method : str
+        ``zscore``, ``zscore_foreground``, ``window`` or ``percentile``, as of `normalise`, of one
+        image's pixels.
+    level, width : float
+        The window, in the image's unit; for ``window`` only, and then both.
+    low, high : float
+        For ``percentile``: which, of all pixels.
+    clip : bool
+        For ``percentile``: values are limited to 0 … 1.
 
     Returns
     -------

@@ -38,9 +38,7 @@ class Letterbox:
     region: Box
 
     @classmethod
-    def around(
-        cls, region: Box, size: tuple[int, int], spacing: tuple[float, float] | None = None
-    ) -> Letterbox:
+    def around(cls, region: Box, size: tuple[int, int], aspect: float = 1.0) -> Letterbox:
         """Fit a region into a model's image.
 
         Parameters
@@ -49,22 +47,21 @@ class Letterbox:
             In pixels of the source.
         size : tuple of int
             Rows and columns of the model's image.
-        spacing : tuple of float, optional
-            Distance between rows and between columns of the source: where its pixels are not
-            square, the model sees what they show, not them. Square where it is not known.
+        aspect : float
+            Height of a pixel of the source over its width: where its pixels are not square, the
+            model sees what they show, not them.
 
         Raises
         ------
         ValueError
-            The region has no area, or the spacing is not above 0.
+            The region has no area, or the aspect is not above 0.
         """
         x0, y0, x1, y1 = region
-        down, along = spacing or (1.0, 1.0)
-        if not (x1 > x0 and y1 > y0 and down > 0 and along > 0):
-            raise ValueError(f"a region of {region} with spacing {spacing} shows nothing")
+        if not (x1 > x0 and y1 > y0 and aspect > 0):
+            raise ValueError(f"a region of {region} with pixels of aspect {aspect} shows nothing")
         rows, columns = size
-        scale = max((x1 - x0) * along / columns, (y1 - y0) * down / rows)
-        wide, high = scale * columns / along / 2, scale * rows / down / 2
+        scale = max((x1 - x0) / columns, (y1 - y0) * aspect / rows)
+        wide, high = scale * columns / 2, scale * rows / aspect / 2
         x, y = (x0 + x1) / 2, (y0 + y1) / 2
         return cls((x - wide, y - high, x + wide, y + high), size, region)
 

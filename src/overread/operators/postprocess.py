@@ -105,6 +105,16 @@ def _most_probable(
     )
 
 
+Box = tuple[slice, slice, slice]
+NOWHERE: Box = (slice(0), slice(0), slice(0))
+
+
+def _boxes(labels: NDArray[Any]) -> dict[int, Box]:
+    """Return the box that holds each label."""
+    found = ndimage.find_objects(labels)
+    return {number: box for number, box in enumerate(found, start=1) if box is not None}
+
+
 def keep_components(
     mask: Mask,
     account: Account,
@@ -138,15 +148,17 @@ def keep_components(
         at_least_voxels or 1, int(np.ceil((at_least_ml or 0) * MM3_PER_ML / mask.voxel_volume))
     )
     kept = np.zeros_like(mask.array)
+    boxes = _boxes(mask.array)
     for segment in mask.segments:
-        parts, count = ndimage.label(mask.array == segment.number, np.ones((3, 3, 3)))
+        box = boxes.get(segment.number, NOWHERE)
+        parts, count = ndimage.label(mask.array[box] == segment.number, np.ones((3, 3, 3)))
         sizes = np.bincount(parts.ravel(), minlength=count + 1)
         sizes[0] = 0
         bound = least
         if largest is not None and count > largest:
             bound = max(bound, int(np.sort(sizes)[-largest]))
         keep = sizes >= max(bound, 1)
-        kept[keep[parts]] = segment.number
+        kept[box][keep[parts]] = segment.number
         account.notes.append(
             f"{segment.label}: {int(keep.sum())} of {count} parts kept; "
             f"{int(sizes[~keep].sum())} voxels dropped"
@@ -226,14 +238,12 @@ def fill_holes(
     structure = ndimage.generate_binary_structure(3, 1)
     if by == "slice":
         structure[[0, 2]] = False
-    labels = np.ascontiguousarray(turn.turn(mask.array))
+    labels = turn.turn(mask.array).copy()
+    boxes = _boxes(labels)
     for segment in chosen(mask, segments):
-        inside = labels == segment.number
-        boxes = ndimage.find_objects(inside.astype(np.uint8))
-        if not boxes:
-            continue
-        box = boxes[0]  # a hole lies in the box of what encloses it
-        holes = ndimage.binary_fill_holes(inside[box], structure) & (labels[box] == 0)
+        box = boxes.get(segment.number, NOWHERE)  # a hole lies in the box of what encloses it
+        inside = labels[box] == segment.number
+        holes = ndimage.binary_fill_holes(inside, structure) & (labels[box] == 0)
         labels[box][holes] = segment.number
         account.notes.append(f"{segment.label}: {int(holes.sum())} voxels filled")
     return mask.with_array(np.ascontiguousarray(turn.back(labels)))
@@ -339,12 +349,16 @@ def split_left_right(
     if free + len(parted) > np.iinfo(labels.dtype).max:
         labels = labels.astype(np.uint16)
     body = None if volume is None else _middle(volume.array > _level(volume), volume.affine)
+    boxes = _boxes(mask.array)
     for segment in parted:
         free += 1
-        inside = mask.array == segment.number
-        middle = _middle(inside, mask.affine) if body is None else body
-        left = _left_of(inside, mask.affine, middle, whole_parts)
-        labels[left] = free
+        box = boxes.get(segment.number, NOWHERE)
+        inside = mask.array[box] == segment.number
+        there = mask.affine.copy()
+        there[:3, 3] += there[:3, :3] @ [edge.start or 0 for edge in box]
+        middle = _middle(inside, there) if body is None else body
+        left = _left_of(inside, there, middle, whole_parts)
+        labels[box][left] = free
         place = made.index(segment)
         made[place] = _sided(segment, segment.number, RIGHT)
         made.append(_sided(segment, free, LEFT))

@@ -374,7 +374,10 @@ def _code(code: Code) -> SrCode:
 
 def _own(text: str) -> SrCode:
     """Code what has no public code: a short value that the same text always gets."""
-    return SrCode(hashlib.sha256(text.encode()).hexdigest()[:16], OWN_SCHEME, text[:64])
+    encoded = text.encode()
+    # A meaning has 64 characters at most (LO); dciodvfy counts bytes.
+    meaning = encoded[:64].decode(errors="ignore")
+    return SrCode(hashlib.sha256(encoded).hexdigest()[:16], OWN_SCHEME, meaning)
 
 
 def _array(points: Iterable[Sequence[float]]) -> NDArray[np.float64]:

@@ -118,8 +118,19 @@ def axial_spacing(affine: Affine) -> tuple[float, float, float]:
     return (between, rows, columns)
 
 
-def outside(wanted: Envelope, facts: Facts) -> list[Misfit]:
+def outside(
+    wanted: Envelope, facts: Facts, called: Mapping[str, str] = MappingProxyType({})
+) -> list[Misfit]:
     """Find everything in which images lie outside an envelope.
+
+    Parameters
+    ----------
+    wanted : Envelope
+        What a model was made for.
+    facts : Facts
+        What is known of the images.
+    called : mapping of str to str
+        How a person calls a statistic.
 
     Returns
     -------
@@ -139,10 +150,11 @@ def outside(wanted: Envelope, facts: Facts) -> list[Misfit]:
     if facts.statistics is not None:
         for name, limits in wanted.statistics.items():
             value = facts.statistics.get(name)
+            what = f"{called[name]} ({name})" if name in called else name
             if value is None:
-                found.append(Misfit(f"{name} cannot be measured", _from_to(limits)))
+                found.append(Misfit(f"{what} cannot be measured", _from_to(limits)))
             elif not within(value, limits):
-                found.append(Misfit(f"{name} is {value:.3g}", _from_to(limits)))
+                found.append(Misfit(f"{what} is {value:.3g}", _from_to(limits)))
     return found
 
 

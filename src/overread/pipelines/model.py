@@ -271,7 +271,13 @@ class ModelCard(Frozen):
         if (self.task != "segmentation") != (self.input.size is not None):
             raise ValueError("input has a size for a detection or classification, and only then")
         if (self.runtime == "kserve") != (self.server is not None):
-            raise ValueError("server says where runtime kserve finds the model, and only then")
+            raise ValueError(
+                "runtime kserve finds its model on a server; write server with it, and only then"
+            )
+        if self.server and self.folds:
+            raise ValueError(
+                "folds of a model that a server runs; write none: there an ensemble is one model"
+            )
         return self
 
     @property

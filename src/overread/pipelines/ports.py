@@ -71,7 +71,7 @@ class Context:
 class Progress(Protocol):
     """Told by an operator how far it has come; shown on the job's page and in the terminal."""
 
-    def __call__(self, done: int, of: int, what: str) -> None:
+    def __call__(self, done: int, of: int, what: str, /) -> None:
         """Say that ``done`` of ``of`` are done, and what is counted: ``windows``."""
         ...
 

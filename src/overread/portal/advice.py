@@ -49,10 +49,10 @@ ADVICE: dict[CaseState, Advice] = {
     CaseState.NOTHING_FOUND: Advice(
         "none",
         "Nothing found",
-        "The model ran on this exam to its end and marked nothing: 0.0 mL.",
+        "The model ran on this exam to its end and marked nothing.",
         (
             "Look at the images as usual: what a model does not mark may still be there.",
-            "If a lesion is plain to see, tell the engineers of this site which case it is.",
+            "If something is plain to see, tell the engineers of this site which case it is.",
         ),
     ),
     CaseState.REFUSED: Advice(

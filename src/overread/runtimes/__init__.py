@@ -131,7 +131,14 @@ def session(model: Model, device: str, precision: Precision = "auto") -> Session
         Its runtime is not there or cannot run here (it says what is missing), or cannot load it.
     """
     members = [_loaded(member, device, precision) for member in model.members]
-    return members[0] if len(members) == 1 else Ensemble(members)
+    if len(members) == 1:
+        return members[0]
+    if any(isinstance(member, VolumeSession) for member in members):
+        raise StepFailed(
+            f"model {model.card.reference} has windows of its own, so it cannot be one of several "
+            "folds; put them into one bundle"
+        )
+    return Ensemble(members)
 
 
 def _loaded(model: Model, device: str, precision: Precision) -> Session:

@@ -13,16 +13,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import stat
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,102 +29,15 @@ from overread.errors import StepFailed
 from overread.pipelines.model import ModelCard
 from overread.pipelines.ports import Model
 from overread.runtimes import Precision, Tensors, read_weights
+from overread.runtimes.bundle import INFERENCE, Bundle
 from overread.runtimes.torchscript import EXTRA, TorchSession, as_array, choose_device
 
-METADATA = "configs/metadata.json"
-INFERENCE = "configs/inference.json"
 _WEIGHTS = ("models/model.ts", "models/model.pt")
-
-_UNPACKED_BYTES = 256 << 20
-"""Most that a bundle's configuration and scripts may hold; the weights are not unpacked."""
 
 _FILES = ("LoadImage", "SaveImage", "WriteFile")
 """Transforms, by the beginning of their names, that read or write files."""
 
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """A bundle, read from the bytes of its zip.
-
-    Attributes
-    ----------
-    files : ZipFile
-        The zip.
-    root : str
-        Folder in it that the bundle lies in, with its ``/``; empty where that is the zip itself.
-    """
-
-    files: ZipFile
-    root: str
-
-    @classmethod
-    def read(cls, content: bytes) -> Bundle:
-        """Read a zip.
-
-        Raises
-        ------
-        ValueError
-            It is none, or there is not one bundle in it.
-        """
-        try:
-            files = ZipFile(BytesIO(content))
-        except BadZipFile as error:
-            raise ValueError(f"it is no zip: {error}") from error
-        roots = [
-            name.removesuffix(METADATA)
-            for name in files.namelist()
-            if name == METADATA or name.endswith("/" + METADATA)
-        ]
-        if len(roots) != 1:
-            raise ValueError(f"it holds {len(roots)} files {METADATA}; one was expected")
-        return cls(files, roots[0])
-
-    def has(self, name: str) -> bool:
-        """Say whether the bundle has a file."""
-        return self.root + name in self.files.namelist()
-
-    def content(self, name: str) -> bytes:
-        """Return the content of a file."""
-        return self.files.read(self.root + name)
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """What the bundle says of itself."""
-        return dict(json.loads(self.content(METADATA)))
-
-    def unpack(self, folder: Path) -> None:
-        """Write everything but the weights to a folder.
-
-        Raises
-        ------
-        ValueError
-            A name in the zip leads out of the folder, is no plain file, or it is all too large.
-        """
-        wanted = [
-            one
-            for one in self.files.infolist()
-            if one.filename.startswith(self.root)
-            and not one.is_dir()
-            and not one.filename.startswith(f"{self.root}models/")
-        ]
-        if sum(one.file_size for one in wanted) > _UNPACKED_BYTES:
-            raise ValueError(f"it holds more than {_UNPACKED_BYTES >> 20} MB beside its weights")
-        for one in wanted:
-            place = folder / _safe(one, self.root)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(self.files.read(one))
-
-
-def _safe(file: ZipInfo, root: str) -> PurePosixPath:
-    name = PurePosixPath(file.filename.removeprefix(root))
-    kind = stat.S_IFMT(file.external_attr >> 16)
-    if name.is_absolute() or ".." in name.parts or "\\" in file.filename:
-        raise ValueError(f"its file {file.filename!r} leads out of its folder")
-    if kind not in (0, stat.S_IFREG):
-        raise ValueError(f"its file {file.filename!r} is no plain file")
-    return name
 
 
 class BundleSession:

@@ -101,6 +101,11 @@ class OnnxRuntime:
             state.RuntimeException,
         ) as error:
             raise StepFailed(f"model {model.card.reference} cannot be loaded: {error}") from error
+        if device.startswith("cuda") and session.get_providers()[0] != "CUDAExecutionProvider":
+            raise StepFailed(
+                f"the site's engine.device is {device}, but ONNX Runtime could not use it and took "
+                "the CPU instead; see the step's log (CUDA and cuDNN must fit onnxruntime-gpu)"
+            )
         names = {one.name for one in (*session.get_inputs(), *session.get_outputs())}
         for name in (model.card.input.name, *model.card.output.tensors):
             if name not in names:

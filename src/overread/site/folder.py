@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -55,6 +55,8 @@ class SiteFolder:
         Installed ones and those of ``operators/*.py``, by name.
     operator_sources : mapping of str to Path or None
         The site's file that an operator stands in; none for an installed one.
+    operator_texts : mapping of Path to bytes
+        What those files held when they were read: what runs, whatever they hold now.
     """
 
     root: Path
@@ -64,6 +66,7 @@ class SiteFolder:
     models: Mapping[str, Model]
     operators: Mapping[str, Callable[..., Any]]
     operator_sources: Mapping[str, Path | None]
+    operator_texts: Mapping[Path, bytes] = field(default_factory=dict)
 
     @property
     def ae_titles(self) -> frozenset[str]:
@@ -122,6 +125,7 @@ def load(
         models=MappingProxyType(models),
         operators=MappingProxyType(operators),
         operator_sources=MappingProxyType(sources),
+        operator_texts=MappingProxyType(reading.operator_texts),
     )
 
 
@@ -178,6 +182,7 @@ class _Reading:
         self.pipelines_unread = False
         self.signatures: dict[str, Signature] = {}
         self.unavailable: dict[str, str] = {}
+        self.operator_texts: dict[Path, bytes] = {}
 
     def document(self, file: Path) -> Document | None:
         """Read one YAML file and note its faults; none if nothing of it can be read."""
@@ -270,14 +275,23 @@ class _Reading:
         for name in registry.names("operators"):
             try:
                 function = registry.load("operators", name)
-                self.signatures[name] = signature(name, function)
+                ports = signature(name, function)
+                if ports.outside and not function.__module__.startswith("overread."):
+                    raise TypeError("only Overread's own may run programs outside of its box")
             except (ImportError, AttributeError, TypeError) as error:
                 self.unavailable[name] = str(error)
             else:
                 operators[name], sources[name] = function, None
+                self.signatures[name] = ports
         for file in sorted(self.root.glob("operators/*.py")):
             shown = file.relative_to(self.root)
-            found, faults = read_operators(file, shown)
+            try:
+                self.operator_texts[file] = file.read_bytes()
+            except OSError as error:
+                what = f"cannot be read: {error.strerror}"
+                self.faults.append(Fault(shown, 0, what, "a file that this user may read"))
+                continue
+            found, faults = read_operators(file, shown, self.operator_texts[file])
             self.faults += faults
             for name, function in found.items():
                 if name in operators or name in self.unavailable:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from overread.errors import Fault
@@ -25,14 +25,19 @@ Operator = Callable[..., Any]
 
 
 class _Loader(SourceFileLoader):
-    """Leaves no compiled files in the site folder."""
+    """Runs a text that has been read, and leaves no compiled files in the site folder."""
 
-    def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
-        """Write nothing."""
+    def __init__(self, name: str, path: str, text: bytes) -> None:
+        super().__init__(name, path)
+        self._text = text
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Compile the text."""
+        return self.source_to_code(self._text, self.get_filename(fullname))
 
 
 def read_operators(
-    file: Path, shown: Path | None = None
+    file: Path, shown: Path | None = None, text: bytes | None = None
 ) -> tuple[dict[str, Operator], list[Fault]]:
     """Import a file and return its operators.
 
@@ -45,6 +50,8 @@ def read_operators(
         A Python file.
     shown : Path, optional
         The file as faults show it.
+    text : bytes, optional
+        What the file holds; read where absent.
 
     Returns
     -------
@@ -54,7 +61,7 @@ def read_operators(
         What is wrong with the file.
     """
     shown = shown or file
-    module, fault = _import(file, shown)
+    module, fault = _import(file, shown, file.read_bytes() if text is None else text)
     if module is None:
         return {}, [fault] if fault else []
     operators: dict[str, Operator] = {}
@@ -63,20 +70,24 @@ def read_operators(
         own = inspect.isfunction(function) and function.__module__ == module.__name__
         if not own or name.startswith("_"):
             continue
+        line = function.__code__.co_firstlineno
         try:
-            signature(name, function)
+            ports = signature(name, function)
         except (TypeError, NameError) as error:
-            line = function.__code__.co_firstlineno
             expected = "every parameter and the result annotated, or a name that begins with _"
             faults.append(Fault(shown, line, str(error), expected))
+            continue
+        if ports.outside:
+            what = f"operator {name} asks to run programs outside of its box"
+            faults.append(Fault(shown, line, what, "a step that uses container or process"))
         else:
             operators[name] = function
     return operators, faults
 
 
-def _import(file: Path, shown: Path) -> tuple[ModuleType | None, Fault | None]:
+def _import(file: Path, shown: Path, text: bytes) -> tuple[ModuleType | None, Fault | None]:
     name = f"overread_site_{hashlib.sha256(str(file).encode()).hexdigest()[:16]}"
-    loader = _Loader(name, str(file))
+    loader = _Loader(name, str(file), text)
     spec = spec_from_loader(name, loader)
     assert spec is not None  # noqa: S101  (a loader was given)
     module = module_from_spec(spec)

@@ -76,20 +76,20 @@ class Case:
         The step that runs now.
     measurements : tuple of Measurement
         Of the current results of the latest job that has any, whichever revision it is of.
+    result_exam_id : str
+        The revision that those are of; empty where there are none.
     detected : tuple of Detections
     classified : tuple of Classification
         Of the same results.
-    result_exam_id : str
-        The revision that those are of; empty where there are none.
     """
 
     exam: Exam
     job: Job | None
     step: str = ""
     measurements: tuple[Measurement, ...] = ()
+    result_exam_id: str = ""
     detected: tuple[Detections, ...] = ()
     classified: tuple[Classification, ...] = ()
-    result_exam_id: str = ""
 
     @property
     def id(self) -> str:
@@ -246,9 +246,9 @@ def with_jobs(session: Session, exams: Sequence[Exam]) -> list[Case]:
                     for data in by_kind["measurements"]
                     for item in Measurements.from_json(data).items
                 ),
+                results[0].exam_id if results else "",
                 tuple(map(Detections.from_json, by_kind["detections"])),
                 tuple(map(Classification.from_json, by_kind["classification"])),
-                results[0].exam_id if results else "",
             )
         )
     return cases

@@ -2,7 +2,7 @@
 
 An image is given as a PNG, a document as the PDF that it holds. Of the parameters of PS3.18 section
 8.3.5.1 there is ``viewport``, two numbers, which the picture is made to fit. An image is shown by
-its own window, or, where it has none, from its least to its greatest value.
+its own VOI LUT or window, or, where it has none, from its least to its greatest value.
 """
 
 from __future__ import annotations
@@ -11,20 +11,21 @@ import re
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import Response
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from pydicom import Dataset, dcmread
-from pydicom.multival import MultiValue
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
+from pydicom import dcmread
+from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import EncapsulatedPDFStorage
 
 from overread.dicom.pixels import UNREADABLE
+from overread.dicom.rendering import render
+from overread.dicom.study import Instance as Source
+from overread.errors import Refused
 from overread.portal.auth import require
 from overread.portal.dicomweb.media import accepted, matches
 from overread.portal.dicomweb.retrieve import asked, note
@@ -41,6 +42,9 @@ MOST_PIXELS = 1 << 25
 """Pixels of the largest image that is rendered: more would take gigabytes to decode."""
 
 LARGEST_VIEWPORT = 4096
+
+_WINDOWS = ("WindowWidth", "VOILUTSequence", "SharedFunctionalGroupsSequence")
+"""Where an image says how it is to be seen."""
 
 _INSTANCE = "/studies/{study}/series/{series}/instances/{instance}"
 
@@ -92,8 +96,8 @@ def _png(request: Request, portal: Portal, one: Instance, number: int, viewport:
     note(request, portal, [one])
     try:
         data = _rendered(portal.archive.path(one.key), number - 1, fits)
-    except UNREADABLE as error:
-        raise HTTPException(406, f"its pixels cannot be read: {type(error).__name__}") from error
+    except Refused as error:
+        raise HTTPException(406, "its pixels cannot be read") from error
     return Response(data, media_type=PNG)
 
 
@@ -111,7 +115,7 @@ def _viewport(text: str) -> tuple[int, int] | None:
 @lru_cache(maxsize=32)
 def _rendered(path: Path, index: int, fits: tuple[int, int] | None) -> bytes:
     """Render a frame; the archive's files never change, so that it need be done once."""
-    picture = Pillow.fromarray(render(path, index))
+    picture = Pillow.fromarray(_picture(path, index))
     if fits is not None:
         picture.thumbnail(fits, Pillow.Resampling.BICUBIC)
     out = BytesIO()
@@ -119,55 +123,30 @@ def _rendered(path: Path, index: int, fits: tuple[int, int] | None) -> bytes:
     return out.getvalue()
 
 
-def render(path: Path, index: int) -> NDArray[np.uint8]:
-    """Decode a frame as it is to be looked at.
+def _picture(path: Path, index: int) -> NDArray[np.uint8]:
+    """Decode a frame as it is to be looked at: grey, shape (rows, columns), or RGB (…, 3).
 
-    Parameters
-    ----------
-    path : Path
-        A PS3.10 file.
-    index : int
-        Of the frame, from 0.
-
-    Returns
-    -------
-    ndarray, shape (rows, columns) or (rows, columns, 3), uint8
-        Grey or RGB: modality LUT, window or VOI LUT, and photometric interpretation are applied.
+    Raises
+    ------
+    Refused
+        Its pixels, or its lookup tables, cannot be read.
     """
     header = dcmread(path, stop_before_pixels=True)
-    array = pixel_array(path, index=index)
-    if array.ndim == 3:  # pydicom gives RGB, whatever it was stored as
-        bits = int(header.get("BitsStored", 8))
-        return np.asarray(array >> max(0, bits - 8), dtype=np.uint8)
-    if str(header.get("PhotometricInterpretation")) == "PALETTE COLOR":
-        return np.asarray(apply_color_lut(array, header) >> 8, dtype=np.uint8)
-    values = apply_modality_lut(array, header).astype(np.float32)
-    low, high, values = _range(values, array, header)
-    grey = ((values - low) / max(high - low, 1e-9)).clip(0, 1) * 255
-    if str(header.get("PhotometricInterpretation")) == "MONOCHROME1":
-        grey = 255 - grey
-    return np.asarray(grey.round(), dtype=np.uint8)
-
-
-def _range(
-    values: NDArray[np.float32], stored: NDArray[Any], header: Dataset
-) -> tuple[float, float, NDArray[np.float32]]:
-    """Return what is black and what is white, and the values that they are of."""
-    if header.get("VOILUTSequence"):
-        table = header.VOILUTSequence[0]
-        shown = apply_voi_lut(apply_modality_lut(stored, header), header).astype(np.float32)
-        return 0.0, float((1 << int(table.LUTDescriptor[2])) - 1), shown
-    centre, width = _first(header, "WindowCenter"), _first(header, "WindowWidth")
-    if centre is not None and width is not None and width >= 1:
-        # PS3.3 C.11.2.1.2.1: a width of w covers w - 1 steps around the centre less one half.
-        return centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2, values
-    return float(values.min()), float(values.max()), values
-
-
-def _first(header: Dataset, keyword: str) -> float | None:
-    value = header.get(keyword)
-    values = value if isinstance(value, MultiValue) else [value]
-    return None if not values or values[0] in (None, "") else float(values[0])
+    instance = Source(header, path)
+    if str(header.get("PhotometricInterpretation", "")).startswith("MONOCHROME"):
+        is_told = any(header.get(keyword) for keyword in _WINDOWS)
+        values = next(render(instance, [index], "lut" if is_told else "none")).array
+        low, high = (0.0, 1.0) if is_told else (float(values.min()), float(values.max()))
+        scaled = (values - low) / max(high - low, 1e-9)
+        return np.asarray((scaled.clip(0, 1) * 255).round(), dtype=np.uint8)
+    try:
+        colours = pixel_array(path, index=index)  # pydicom turns YBR to RGB
+        if header.get("PhotometricInterpretation") == "PALETTE COLOR":
+            colours = apply_color_lut(colours, header)
+    except UNREADABLE as error:
+        raise Refused(f"its pixels cannot be read: {type(error).__name__}") from error
+    bits = 8 * colours.dtype.itemsize if colours.dtype.itemsize > 1 else 8
+    return np.asarray(colours[..., :3] >> (bits - 8), dtype=np.uint8)
 
 
 def _pdf(request: Request, portal: Portal, one: Instance) -> Response:
