@@ -74,9 +74,10 @@ class GeometryError(Refused):
     Attributes
     ----------
     problem : str
-        A short name: ``missing slice``, ``gantry tilt``, ``uneven increment``,
-        ``mixed orientation``, ``mixed size``, ``mixed spacing``, ``duplicate position``,
-        ``too few slices``, ``no position``, ``invalid orientation``.
+        A short name: ``several volumes``, ``missing slice``, ``gantry tilt``,
+        ``uneven increment``, ``mixed orientation``, ``mixed size``, ``mixed spacing``,
+        ``localiser``, ``duplicate position``, ``too few slices``, ``no position``,
+        ``invalid orientation``.
     """
 
     def __init__(self, problem: str, message: str) -> None:

@@ -70,7 +70,7 @@ def test_other_values_are_kept_in_65536_steps(tmp_path: Path, source: Series) ->
     written = validate(write_processed(other, source, MAKING), tmp_path)
     assert written.RescaleType == "US"
     back = again(tmp_path)
-    np.testing.assert_allclose(back.array, noise, atol=np.ptp(noise) / 65535 / 2 + 1e-6)
+    np.testing.assert_allclose(back.array, noise, atol=float(np.ptp(noise)) / 65535 / 2 + 1e-6)
     np.testing.assert_allclose(back.affine, other.affine, atol=1e-9)
     low, high = np.percentile(noise, (0.5, 99.5))
     assert float(written.WindowWidth) == pytest.approx(high - low, rel=1e-3)

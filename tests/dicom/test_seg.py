@@ -326,9 +326,17 @@ def test_a_mask_is_written_on_the_images_that_there_are(tmp_path: Path) -> None:
     volume = read_volume(source, Policies(missing_slice="interpolate"))
     mask = Mask(labels, volume.affine, (LESION,), volume.frame_of_reference)
     written = validate(make(mask, source), tmp_path)
-    expected = np.delete(labels, 4, axis=0)
-    assert written.NumberOfFrames == int(expected.any(axis=(1, 2)).sum())
-    np.testing.assert_array_equal(written.pixel_array, expected[expected.any(axis=(1, 2))])
+    frames = {
+        float(item.PlanePositionSequence[0].ImagePositionPatient[2]): frame
+        for item, frame in zip(
+            written.PerFrameFunctionalGroupsSequence, written.pixel_array, strict=True
+        )
+    }
+    heights = volume.affine[2, 3] + 5 * np.arange(9)
+    kept = [index for index in range(9) if index != 4 and labels[index].any()]
+    assert sorted(frames) == [heights[index] for index in kept]
+    for index in kept:
+        np.testing.assert_array_equal(frames[heights[index]], labels[index])
 
 
 def test_a_mask_of_some_slices_or_turned_over_finds_its_place(source: Series) -> None:

@@ -78,6 +78,30 @@ VARIANTS = [
 ]  # fmt: skip
 
 
+def table() -> str:
+    """The table as docs/images.md has it."""
+    lines = ["| folder | files | with | comes to | dcm2niix |", "| --- | --- | --- | --- | --- |"]
+    for one in VARIANTS:
+        setting = ", ".join(
+            f"`{name}: {value}`"
+            for name, value in vars(one.policies).items()
+            if value != vars(STRICT)[name]
+        )
+        if one.shape and one.spacing:
+            size = " × ".join(str(count) for count in one.shape)
+            made = f"{size} voxels of {' × '.join(f'{step:g}' for step in one.spacing)} mm"
+            same = "agrees" if one.dcm2niix else ""
+        else:
+            made, same = f"refused: *{one.refused} …*", ""
+        files = f"`{one.files}`" if one.files != "*" else "all"
+        lines.append(f"| `{one.folder}` | {files} | {setting} | {made} | {same} |")
+    return "\n".join(lines)
+
+
+def test_the_table_is_in_the_documentation() -> None:
+    assert table() in (ROOT / "docs" / "images.md").read_text()
+
+
 @pytest.fixture(scope="module")
 def folder(shared_data: Path) -> Path:
     return shared_data / "dicom_variants"

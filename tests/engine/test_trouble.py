@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
+import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from overread.engine.sandbox import Box
-from overread.pipelines.ports import signature
-from overread.site.operators import read_operators
 from overread.store.tables import Job
-from tests.engine.test_sandbox import within
 from tests.engine.world import THRESHOLD_STEPS, World, exam_images, pipeline, wait
 
 TROUBLE = '''
@@ -144,8 +139,6 @@ def last(world: World, number: int) -> Job:
 
 @pytest.mark.parametrize("do", list(REASONS))
 def test_it_ends_with_a_reason(busy: World, do: str) -> None:
-    import re
-
     number = list(REASONS).index(do)
     busy.arrive(exam_images(f"trouble {number}"), called=f"TROUBLE{number}")
     job = last(busy, number)
@@ -158,9 +151,13 @@ def test_it_ends_with_a_reason(busy: World, do: str) -> None:
 
 def test_after_all_that_the_next_exam_is_read(busy: World) -> None:
     busy.arrive(exam_images("good"))
-    job = wait(lambda: next((one for one in busy.all_jobs() if one.pipeline == "bright-spots"), None))
+    job = wait(
+        lambda: next((one for one in busy.all_jobs() if one.pipeline == "bright-spots"), None)
+    )
     assert job is not None
-    done = wait(lambda: next((one for one in busy.all_jobs() if one.id == job.id and one.ended_at), None))
+    done = wait(
+        lambda: next((one for one in busy.all_jobs() if one.id == job.id and one.ended_at), None)
+    )
     assert done is not None and done.state == "done", done.reason
     data = busy.root / "data"
     left = [path for path in data.glob("boxes/*/*") if path.suffix != ".door"]

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from overread.measures.appearance import PLANE, VOLUME, plane_appearance, volume_appearance
 from overread.operators.intensity import otsu
+from overread.simulator.fruit import fruit
 from overread.simulator.phantoms import phantom
-from tests.measures.fruit import fruit
 
 
 def layers(*, spacing: tuple[float, float, float] = (2.0, 2.0, 2.0)) -> tuple[Any, Any]:

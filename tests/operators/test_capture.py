@@ -189,3 +189,18 @@ def test_a_source_with_burned_in_words_says_so_in_the_capture(
     assert made.BurnedInAnnotation == "YES"
     assert made.LossyImageCompression == "01"
     assert made.LossyImageCompressionRatio == 12.5
+
+
+def test_a_real_ct_with_its_reference_segmentation(shared_data: Path, tmp_path: Path) -> None:
+    series = read(shared_data / "ct_liver" / "dicom", "*.dcm")
+    volume = read_volume(series)
+    labels = (volume.array > 180).astype(np.uint8)
+    bone = Mask(labels, volume.affine, (LESION,), volume.frame_of_reference)
+    made = write_capture(series, context(), Account(), volume, bone, at_most=4, size=512)
+    object_ = validate(made, tmp_path, series)
+    assert object_.NumberOfFrames == 4
+    assert len(object_.SourceImageSequence) == 4
+    frames = object_.pixel_array
+    # The scanner's table and the body are there: greys between black and white on each slice.
+    middle = frames[:, 150:400, 100:400]
+    assert (middle.std(axis=(1, 2, 3)) > 30).all()

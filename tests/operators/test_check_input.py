@@ -22,12 +22,12 @@ from overread.operators.check_input import (
 from overread.pipelines.envelope import learn
 from overread.pipelines.model import Envelope
 from overread.pipelines.ports import Account, Model
+from overread.simulator.fruit import FRUIT, fruit
 from overread.simulator.images import read_image
 from overread.simulator.phantoms import phantom
 from overread.site.models import read_models
 from tests.conftest import ROOT
 from tests.dicom.series import affine, images, keep
-from tests.measures.fruit import FRUIT, fruit
 from tests.runtimes.tiny import tiny_model
 
 BTS = read_models(ROOT / "src" / "overread" / "examples" / "bts", verify=False)[0][
@@ -115,7 +115,7 @@ def test_a_real_head_without_contrast_agent_and_thin_slices_is_refused_with_each
 
 @pytest.mark.parametrize("folder", ["generic_compressed_001", "hyperfine_anatomical_001"])
 def test_a_real_file_of_noise_is_refused(folder: str, shared_data: Path) -> None:
-    files = [one for one in (shared_data / "dicom_variants" / "dicom2nifti" / folder).rglob("*")]
+    files = (shared_data / "dicom_variants" / "dicom2nifti" / folder).rglob("*")
     series = Series(
         tuple(
             Instance(dcmread(one, stop_before_pixels=True), one)

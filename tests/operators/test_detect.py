@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from ruamel.yaml import YAML
 
-from overread import runtimes
+from overread import examples, runtimes
 from overread.dicom.image import Images
+from overread.dicom.study import Exam
 from overread.errors import Refused, StepFailed
+from overread.operators.classify import classify
 from overread.operators.detect import detect, overlap, suppress
+from overread.operators.image import read_image
+from overread.operators.intensity import normalise_image
+from overread.pipelines.model import ModelCard
 from overread.pipelines.ports import Account, Model
 from overread.validation.results import Detections
+from tests.dicom.series import read
 from tests.operators.looking import BoxFinder, bright, card, constant_model, context
 
 
@@ -126,6 +134,44 @@ def test_other_images_are_refused_and_other_models_are_wrong(tmp_path: Path) -> 
     model = constant_model(tmp_path, "classification", ["A", "B"], values)
     with pytest.raises(ValueError, match="does classification"):
         look(model, bright((64, 64)))
+
+
+EXAMPLE = Path(examples.__file__).parent / "hfd" / "models"
+"""Models of the hip example, trained on phantoms and on other children's radiographs."""
+
+
+def example(name: str) -> Model:
+    folder = EXAMPLE / name / "1.0.0"
+    data = YAML(typ="safe").load(folder / "model.yaml")
+    return Model(ModelCard.model_validate(data), folder / "model.onnx")
+
+
+@pytest.mark.parametrize("number", [107, 138, 139])
+def test_hips_of_real_radiographs_are_found_on_their_sides(shared_data: Path, number: int) -> None:
+    source = read(shared_data / "hip_xray" / "dicoms" / "xray", f"331_DDH_{number}.dcm")
+    account = Account()
+    shown = read_image(Exam(source.instances), account, lambda *_: None)
+    images = normalise_image(shown, method="percentile", low=1, high=99)
+    hips = detect(images, context(), account, told, model=example("hip-detector"), at_most_each=1)
+    places = {one.label: one.box for one in hips}
+    assert set(places) == {"left hip", "right hip"}
+    middle = images.items[0].array.shape[1] / 2
+    # The patient's right is at the left of the picture.
+    assert places["right hip"][2] < middle + 20
+    assert places["left hip"][0] > middle - 20
+    # Each holds the landmark at the inner edge of its socket, as published with the images.
+    marks = json.loads(
+        (shared_data / "hip_xray" / "labels" / "xray" / f"331_DDH_{number}.json").read_text()
+    )["landmark_list"][0]
+    for box in places.values():
+        x0, y0, x1, y1 = box
+        assert any(
+            x0 - 8 <= marks[name][0] <= x1 + 8 and y0 - 8 <= marks[name][1] <= y1 + 8
+            for name in ("fem_l", "fem_r")
+        )
+    states = classify(images, context(), account, lambda *_: None, hips, model=example("hip-class"))
+    assert [one.detection for one in states] == [one.id for one in hips]
+    assert all(sum(one.probabilities.values()) == pytest.approx(1, abs=0.01) for one in states)
 
 
 CORNERS = arrays(

@@ -189,7 +189,7 @@ def test_a_series_that_goes_with_another() -> None:
     "settings", [{"prefer": ("nearest_in_time",)}, {"same_frame_of_reference": True}]
 )
 def test_nothing_is_near_to_nothing(settings: Any) -> None:
-    with pytest.raises(ValueError, match="in: {reference: STEP}"):
+    with pytest.raises(ValueError, match=r"in: \{reference: STEP\}"):
         select_series(exam(T1), Account(), where=ALWAYS, **settings)
 
 

@@ -27,7 +27,7 @@ from overread.validation.results import (
     Measurement,
     Measurements,
 )
-from tests.dicom.series import LESION, affine, ball, images, keep
+from tests.dicom.series import LESION, affine, ball, images, keep, read
 from tests.operators.test_write import CONTEXT, mask
 from tests.runtimes.tiny import tiny_model
 
@@ -99,6 +99,17 @@ def test_a_detection_is_a_rectangle_in_its_image(tmp_path: Path, source: Series)
     (score,) = group.get_measurements(name=hd.sr.CodedConcept.from_code(CERTAINTY))
     assert (score.value, score.unit.value) == (87.5, "%")
     assert group.finding_type.value == HIP.value
+
+
+def test_a_radiograph_that_says_no_orientation_is_reported_too(
+    tmp_path: Path, shared_data: Path
+) -> None:
+    source = read(shared_data / "hip_xray" / "dicoms" / "xray", "331_DDH_1.dcm")
+    uid = source.instances[0].uid
+    found = Detections((Detection("1", "left hip", 0.9, uid, 0, (9.0, 9.0, 90.0, 90.0), HIP),))
+    made = write_sr(source, CONTEXT, Account(), detections=found)
+    assert errors(made, tmp_path) == []
+    assert uid in made.sources
 
 
 @pytest.mark.parametrize("box", [(1.0, 1.0, 4.0, 4.0), None])

@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from overread.dicom.stacks import Policies
 from overread.dicom.study import Series
-from overread.dicom.volume import Mask
+from overread.dicom.volume import Mask, Probability
+from overread.dicom.volume import read_volume as read_series
+from overread.operators.making import making
 from overread.operators.read import read_volume
-from overread.operators.write import write_seg
+from overread.operators.write import write_derived, write_rtstruct, write_seg
 from overread.pipelines.ports import Account, Context
 from tests.dicom.series import LESION, affine, images, keep
 from tests.runtimes.tiny import tiny_model
@@ -69,3 +72,71 @@ def test_sources_are_accounted_for_and_nothing_found_is_told(source: Series) -> 
     assert made.dataset.SeriesDescription == "AI"
     assert {uid for uid, _ in account.used} == {one.uid for one in source}
     assert account.notes == ["nothing was found: the segmentation is empty"]
+
+
+def test_further_masks_stand_after_the_first(source: Series) -> None:
+    first = mask(source, "tiny@1.2.3")
+    likely = Probability(
+        np.ones((2, *first.array.shape), np.float32), first.affine, (LESION, LESION), threshold=0.6
+    )
+    for write, sequence in ((write_seg, "SegmentSequence"), (write_rtstruct, "ROIContourSequence")):
+        made = write(first, source, CONTEXT, Account(), likely=likely)
+        assert [one.number for one in made.segments] == [1, 2, 3]
+        assert len(made.dataset[sequence].value) == 3
+
+
+def test_form_and_compression_are_settings(source: Series) -> None:
+    made = write_seg(
+        mask(source), source, CONTEXT, Account(), form="fractional", compress="rle"
+    ).dataset
+    assert made.SegmentationType == "FRACTIONAL"
+    assert made.file_meta.TransferSyntaxUID.name == "RLE Lossless"
+
+
+def test_a_structure_set_names_its_model_and_its_stage(source: Series) -> None:
+    account = Account()
+    tags = {"StructureSetLabel": "AI spots"}
+    made = write_rtstruct(mask(source, "tiny@1.2.3"), source, CONTEXT, account, tags=tags)
+    written = made.dataset
+    assert (made.kind, written.StructureSetLabel) == ("structure set", "AI spots")
+    assert written.StructureSetROISequence[0].ROIGenerationDescription == "tiny@1.2.3"
+    assert "investigational" in written.StructureSetDescription
+    assert {uid for uid, _ in account.used} == {one.uid for one in source}
+    assert account.notes == []
+    empty = mask(source).with_array(np.zeros((4, 8, 8), np.uint8))
+    write_rtstruct(empty, source, replace(CONTEXT, stage="clinical"), account)
+    assert account.notes == ["nothing was found: the structure set has no contours"]
+
+
+def test_what_lies_on_no_image_is_told(tmp_path: Path) -> None:
+    datasets = images(np.zeros((6, 8, 8), np.int16), affine())
+    del datasets[3]
+    source = keep(datasets, tmp_path)
+    volume = read_series(source, Policies(missing_slice="interpolate"))
+    everywhere = Mask(np.ones((6, 8, 8), np.uint8), volume.affine, (LESION,))
+    for write in (write_seg, write_rtstruct):
+        account = Account()
+        write(everywhere, source, CONTEXT, account)
+        assert account.notes == [
+            "left out, since no image lies there: slices 3 of the mask, in which something was "
+            "found"
+        ]
+
+
+def test_a_processed_volume_is_written_beside_its_source(source: Series) -> None:
+    account = Account()
+    volume = read_volume(source, Account())
+    made = write_derived(
+        volume, source, CONTEXT, account, description="Registered", window=(40, 400)
+    )
+    assert made.kind == "processed images"
+    assert made.dataset.SeriesDescription == "Registered (investigational)"
+    assert made.dataset.WindowWidth == 400
+    assert {uid for uid, _ in account.used} == {one.uid for one in source}
+
+
+def test_the_nearest_model_is_the_algorithm_where_the_input_names_none(tmp_path: Path) -> None:
+    card = tiny_model(tmp_path / "model").card
+    assert making(replace(CONTEXT, models=(card,))).algorithm.name == "tiny"
+    assert making(CONTEXT).algorithm.name == "spots"
+    assert making(CONTEXT).made_by == ("job", "seg")

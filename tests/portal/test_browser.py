@@ -9,6 +9,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,13 @@ from pydicom import dcmread
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
+from overread.dicom.derived import Algorithm, Making
+from overread.dicom.geometry import lay_out
+from overread.dicom.rtstruct import write_rtstruct
+from overread.dicom.seg import write_seg
+from overread.dicom.study import Instance as Image
+from overread.dicom.study import Series
+from overread.dicom.volume import Mask
 from overread.identity.local import hash_password
 from overread.portal import server, viewer
 from overread.site import SiteFolder
@@ -28,14 +36,18 @@ from tests.conftest import ROOT
 from tests.engine.world import THRESHOLD_STEPS, World, pipeline
 from tests.portal.dicomweb.web import stow_body
 from tests.portal.filled import (
+    AT,
     COLOUR,
     PASSWORDS,
+    TUMOUR,
     Filled,
+    Filler,
     Patient,
     lesion,
     make_site,
     mr_slices,
 )
+from tests.portal.radiograph import RED, hips, radiograph
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -191,10 +203,16 @@ def test_compressed_images_are_decoded_in_the_browser(
     assert middle.std() > 25
 
 
-def test_what_the_real_worker_makes_opens_the_same_way(drive: Drive, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("use", "drawn"), [("write_seg", "Labelmap"), ("write_rtstruct", "Contour")]
+)
+def test_what_the_real_worker_makes_opens_the_same_way(
+    drive: Drive, tmp_path: Path, use: str, drawn: str
+) -> None:
     """Images arrive, the worker makes a job of them, and the link opens its overlay."""
     steps = THRESHOLD_STEPS | {
-        "mask": {"use": "threshold", "in": {"volume": "volume"}, "with": {"above": 400}}
+        "mask": {"use": "threshold", "in": {"volume": "volume"}, "with": {"above": 400}},
+        "seg": {"use": use, "in": {"mask": "mask", "source": "t1"}},
     }
     world = World(tmp_path / "site")
     world.settings["portal"] = {"port": port()}
@@ -217,5 +235,71 @@ def test_what_the_real_worker_makes_opens_the_same_way(drive: Drive, tmp_path: P
     finally:
         world.close()
     assert seen["landed"] == f"/cases/{job.exam_id}"
-    assert len(seen["overlay"]["drawn"]) == 1
+    assert [one["type"] for one in seen["overlay"]["drawn"]] == [drawn]
+    assert all(one["visible"] for one in seen["overlay"]["drawn"])
     assert seen["errors"] == []
+
+
+def test_compressed_and_overlapping_segments_are_drawn(
+    filled: Filled, origin: str, drive: Drive, reader: TestClient, tmp_path: Path
+) -> None:
+    """A ring and its core, the one within the other, as JPEG 2000 and as contours."""
+    study = filled.studies["six"]
+    slices = mr_slices("six", Patient(), "PH-A-0106", "20260602", "MR BRAIN NAV", lesion(12))
+    assert slices[0].StudyInstanceUID == study
+    source = Series(tuple(Image(one) for one in slices))
+    grid = lay_out(source).affine
+    whole = Mask(lesion(13).astype(np.uint8), grid, (TUMOUR,))
+    core = replace(
+        whole, array=lesion(6).astype(np.uint8), segments=(replace(TUMOUR, label="Core"),)
+    )
+    for name, kind in (("overlapping", "Labelmap"), ("contours", "Contour")):
+        making = Making((name, "made"), AT, "UTC", Algorithm("rings", "1.0.0"), "rings@1.0.0")
+        if kind == "Contour":
+            ring = replace(whole, array=whole.array - core.array)
+            made = write_rtstruct([ring, core], source, making)
+        else:
+            made = write_seg([whole, core], source, making, compress="jpeg2000")
+        body, headers = stow_body(made.encode())
+        assert reader.post("/dicom-web/studies", content=body, headers=headers).status_code == 200
+        series = str(made.dataset.SeriesInstanceUID)
+        picture = tmp_path / f"{name}.png"
+        start = viewer.link(study, [source.uid, series], series)
+        seen = drive(origin, start=start, overlay=str(picture))
+        (shown,) = seen["overlay"]["segmentations"]
+        assert shown["segments"] == ["Enhancing tumour", "Core"]
+        assert [one["type"] for one in seen["overlay"]["drawn"]] == [kind]
+        assert seen["errors"] == []
+        assert coloured(picture) > (300 if kind == "Contour" else 4000)
+
+
+def painted(picture: Path, colour: tuple[int, int, int]) -> int:
+    """Count the pixels of a screenshot that have exactly a colour."""
+    from PIL import Image
+
+    return int((np.asarray(Image.open(picture).convert("RGB")) == colour).all(axis=-1).sum())
+
+
+def test_boxes_lie_over_a_radiograph_and_can_be_put_away(drive: Drive, tmp_path: Path) -> None:
+    filled = Filler(make_site(tmp_path / "site", port=port())).filled
+    case = hips(filled, "HIP-B", [radiograph("HIP-B")])
+    with filled.database.write() as session:
+        secret = hash_password(PASSWORDS["rosa"])
+        users.add_user(session, AT, "test", name="rosa", secret=secret, role="reader")
+    shown, hidden, report = (tmp_path / f"{name}.png" for name in ("shown", "hidden", "report"))
+    with listening(filled.site) as origin:
+        shots = [
+            {"path": f"/cases/{case}", "file": str(shown), "wait": 800},
+            {"path": f"/cases/{case}", "file": str(hidden), "wait": 800, "press": "b"},
+            {"path": f"/cases/{case}?view=captures", "file": str(report), "wait": 800,
+             "click": ".report summary"},
+        ]  # fmt: skip
+        seen = drive(origin, start="/", shots=shots, width=1280)
+    assert seen["errors"] == []
+    from PIL import Image
+
+    pixels = np.asarray(Image.open(shown).convert("L")).astype(int)
+    assert pixels[300:700, 600:1200].std() > 20, "the radiograph is not there"
+    # Two sides of some 280 pixels, two pixels wide; the list beside it has the colour as well.
+    assert painted(shown, RED) - painted(hidden, RED) > 600
+    assert painted(report, RED) > 200

@@ -131,14 +131,20 @@ METADATA = {
 }
 
 
-def bundle(folder: Path, *, script: bool) -> Path:
-    """The network as a MONAI bundle: as TorchScript, or as weights and its own Python."""
+def bundle(folder: Path, *, script: bool, invert: bool = True) -> Path:
+    """The network as a MONAI bundle: as TorchScript, or as weights and its own Python.
+
+    With ``invert`` it brings its result back to the image's grid itself.
+    """
     inference: dict[str, Any] = {
         "bundle_root": ".",
         "output_dir": "$@bundle_root + '/eval'",
         "preprocessing": {"_target_": "Compose", "transforms": PREPROCESSING},
         "inferer": {"_target_": "SimpleInferer"},
-        "postprocessing": {"_target_": "Compose", "transforms": POSTPROCESSING},
+        "postprocessing": {
+            "_target_": "Compose",
+            "transforms": POSTPROCESSING[0 if invert else 1 :],
+        },
     }
     place = folder / "brain-tumour"
     shutil.rmtree(place, ignore_errors=True)

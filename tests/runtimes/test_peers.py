@@ -25,7 +25,7 @@ pytest.importorskip("torch", reason="PyTorch is not here; make test-peers sets i
 from tests.runtimes import brain_tumour  # noqa: E402
 from tests.runtimes.triton import Triton, serving  # noqa: E402
 
-SLICES = slice(12, 17)
+SLICES = slice(13, 16)
 
 
 def told(_done: int, _of: int, _what: str) -> None:
@@ -104,12 +104,12 @@ def test_what_torchscript_cannot_do_is_said(script: Path, tmp_path: Path) -> Non
         runtimes.session(brain_tumour.as_model(broken, "torchscript"), "cpu")
 
 
-@pytest.mark.parametrize("script", [True, False])
+@pytest.mark.parametrize(("script", "invert"), [(True, True), (False, True), (False, False)])
 def test_a_monai_bundle_with_its_own_transforms(
-    volume: Volume, expected: Mask, tmp_path: Path, script: bool
+    volume: Volume, expected: Mask, tmp_path: Path, script: bool, invert: bool
 ) -> None:
-    """Turned, padded, run, thresholded and brought back by the bundle itself."""
-    file = brain_tumour.bundle(tmp_path, script=script)
+    """Turned, padded, run, thresholded and brought back: by the bundle itself, or by its affine."""
+    file = brain_tumour.bundle(tmp_path, script=script, invert=invert)
     np.testing.assert_array_equal(
         run(volume, brain_tumour.as_model(file, "monai")).array, expected.array
     )

@@ -286,6 +286,12 @@ def unreadable(header: Dataset, address: Address) -> str:
                 return f"{type(error).__name__}: {error}"
             if isinstance(value, Sequence):
                 inner += value
+            elif tag is not None and holder[tag].VR in ("DS", "IS"):
+                for written in _texts(holder, holder[tag]):
+                    try:
+                        float(written)
+                    except ValueError:
+                        return f"it is {written[:64]!r}; a number was expected"
         holders = inner
     return ""
 

@@ -25,6 +25,7 @@ from pydicom.uid import (
     JPEGLSNearLossless,
 )
 
+from overread.dicom import codecs
 from overread.dicom.mosaic import find_mosaic
 from overread.dicom.planes import Plane, group
 from overread.dicom.study import Instance
@@ -43,9 +44,10 @@ UNREADABLE = (
 )
 """What pydicom and the codecs raise on pixels that cannot be decoded; there is no single error."""
 
+_JPEG_2000 = codecs.NAME if codecs.register() else "pylibjpeg"
 FASTEST: dict[str, str] = {
-    JPEG2000: "pylibjpeg",
-    JPEG2000Lossless: "pylibjpeg",
+    JPEG2000: _JPEG_2000,
+    JPEG2000Lossless: _JPEG_2000,
     JPEGLSLossless: "pyjpegls",
     JPEGLSNearLossless: "pyjpegls",
 }
@@ -185,7 +187,8 @@ def transformation(plane: Plane) -> Dataset:
     frames = header.get("PerFrameFunctionalGroupsSequence")
     if not frames or plane.tiles:
         return header
-    return group(frames[plane.frame], "PixelValueTransformationSequence", header) or Dataset()
+    # A multi-frame Secondary Capture may have frames that say where they lie, and one rescale.
+    return group(frames[plane.frame], "PixelValueTransformationSequence", header) or header
 
 
 def write_values(plane: Plane, stored: NDArray[Any], into: NDArray[np.float32]) -> None:

@@ -102,6 +102,7 @@ def write_processed(
     made.HighBit, made.PixelRepresentation = 15, 0
     made.RescaleIntercept, made.RescaleSlope = intercept, slope
     made.RescaleType = "HU" if volume.unit == HOUNSFIELD else "US"
+    made.VOILUTFunction = "LINEAR_EXACT"  # whose width may be less than 1
     made.WindowCenter, made.WindowWidth = map(_decimal, window or _window(volume.array))
     _lay(made, volume, along, steps)
     made.add_new(Tag("PixelData"), "OW", stored.tobytes())

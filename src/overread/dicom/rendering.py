@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 from pydicom.pixels.utils import iter_pixels
+from scipy.special import expit
 
 from overread.dicom.match import text
+from overread.dicom.mosaic import find_mosaic
 from overread.dicom.pixels import UNREADABLE, read_frames
 from overread.dicom.planes import group
 from overread.dicom.study import Instance
@@ -74,6 +76,11 @@ def render(instance: Instance, frames: Sequence[int], voi: Voi) -> Iterator[Fram
         It has no pixels, or some that cannot be read.
     """
     kind = str(instance.header.get("PhotometricInterpretation") or "")
+    if find_mosaic(instance.header) is not None:
+        raise Refused(
+            f"image {instance.uid} is a mosaic: the slices of a volume, side by side; read_volume "
+            "reads it"
+        )
     if not kind.startswith("MONOCHROME"):
         yield from _colour(instance, frames, voi)
         return
@@ -158,7 +165,7 @@ def windowed(
     if not width > 0:
         raise ValueError(f"WindowWidth is {width:g}; more than 0 was expected")
     if function == "SIGMOID":
-        shown = 1 / (1 + np.exp(-4 * (values - centre) / width))
+        shown = expit(4 * (values - centre) / width)
     elif function == "LINEAR_EXACT":
         shown = np.clip((values - centre) / width + 0.5, 0, 1)
     elif function != "LINEAR":

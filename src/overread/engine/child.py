@@ -82,7 +82,8 @@ def step(
     Returns
     -------
     dict
-        ``type`` of what was made, ``account``, and for a series the UIDs of its ``instances``.
+        ``type`` of what was made, ``account``, and for a series or an exam the UIDs of its
+        ``instances``.
     """
     made = memory.of(request["job"])
     name, settings = request["operator"], request["settings"]
@@ -110,7 +111,7 @@ def step(
     return {
         "type": type(output).__name__,
         "account": asdict(account),
-        "instances": [one.uid for one in output] if isinstance(output, Series) else [],
+        "instances": [one.uid for one in output] if isinstance(output, Series | Exam) else [],
     }
 
 

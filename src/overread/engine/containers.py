@@ -34,7 +34,7 @@ _WATCH_SECONDS = (0.05, 0.5)
 """Between two looks, at first and later."""
 
 _CALL_SECONDS = 60
-_LOG_LINES = 5000
+_LOG_FILE = "10m"
 _TMP = "rw,nosuid,nodev,size=1g,mode=1777"
 _NOBODY = 65534
 _MANIFESTS = ("/etc/holoscan/app.json", "/etc/monai/app.json")
@@ -204,7 +204,7 @@ def _host(client: APIClient, task: Run, at: dict[str, str]) -> dict[str, Any]:
         pids_limit=task.box.tasks,
         tmpfs={"/tmp": _TMP},  # noqa: S108, its own
         ulimits=[Ulimit(name=name, soft=most, hard=most) for name, most in limits.items()],
-        log_config=LogConfig(type="json-file", config={"max-size": "10m"}),
+        log_config=LogConfig(type="json-file", config={"max-size": _LOG_FILE}),
         mounts=[
             mount(IN, at["in"], read_only=True),
             mount(PARAMETERS, f"/{PARAMETERS}", read_only=True),
@@ -232,7 +232,7 @@ def _application(client: APIClient, image: str, task: Run) -> tuple[dict[str, st
     dict, dict
         Paths of ``in`` and ``out``, and the variables that say them to the application.
     """
-    made = client.create_container(image, labels=_labels(task))["Id"]
+    made = client.create_container(image, ["-"], labels=_labels(task))["Id"]  # never started
     try:
         found = next(filter(None, (_read(client, made, path) for path in _MANIFESTS)), None)
     finally:
@@ -305,7 +305,8 @@ def _wait(client: APIClient, container: str, task: Run) -> str:
 
 
 def _log(client: APIClient, container: str) -> str:
-    text = client.logs(container, stdout=True, stderr=True, tail=_LOG_LINES)
+    # Not `tail`: with it, podman 4 leaves out a last line without an end.
+    text = client.logs(container, stdout=True, stderr=True)
     return bytes(text[-LOG_BYTES:]).decode(errors="replace")
 
 

@@ -84,6 +84,8 @@ def _limits(task: Run) -> list[str]:
 def _walls(task: Run, settings: Settings) -> list[str]:
     walls = ["bwrap", "--die-with-parent", "--unshare-all", "--unshare-user", "--uid", "1000"]
     walls += ["--gid", "1000", "--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev"]
+    for place in ("/tmp", "/dev/shm"):  # noqa: S108, a tmpfs of its own
+        walls += [*sized(), "--tmpfs", place]
     for place in (*SYSTEM, *SYSTEM_FILES):
         walls += ["--ro-bind-try", place, place]
     walls += _bound("--ro-bind", settings.engine.programs)
@@ -96,8 +98,6 @@ def _walls(task: Run, settings: Settings) -> list[str]:
     )
     if task.settings["gpu"]:
         walls += _bound("--dev-bind", sorted(Path("/dev").glob("nvidia*")))
-    for place in ("/tmp", "/dev/shm"):  # noqa: S108, a tmpfs of its own
-        walls += [*sized(), "--tmpfs", place]
     for name in (IN, PARAMETERS):
         walls += ["--ro-bind", str(task.folder / name), f"/{name}"]
     walls += ["--bind", str(task.folder / OUT), f"/{OUT}", "--chdir", f"/{OUT}"]

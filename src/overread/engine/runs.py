@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,9 +89,9 @@ def too_long(seconds: float) -> str:
 
 def exit_reason(code: int) -> str:
     """Say with what code a program ended; above 128 it is a signal's."""
-    from signal import Signals, valid_signals
-
     number = -code if code < 0 else code - 128
-    if number in valid_signals() and number > 0:
-        return f"its program died of {Signals(number).name}"
+    if number == signal.SIGXFSZ:
+        return "its program wrote a larger file than engine.disk allows"
+    if number in signal.valid_signals() and number > 0:
+        return f"its program died of {signal.Signals(number).name}"
     return f"its program ended with exit code {code}"

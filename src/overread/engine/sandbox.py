@@ -43,6 +43,9 @@ Launch = Callable[[float, Callable[[], None]], dict[str, Any]]
 ``log`` (what it printed), and ``notes`` or ``failed`` (why)."""
 
 _NOTHING_OUTSIDE = {"failed": "this step has no program to run outside", "log": ""}
+_READ_SECONDS = 5.0
+"""That a step has at least to say what came of its program."""
+
 _START_SECONDS = 120.0
 _WATCH_SECONDS = 0.1
 _ANSWER_BYTES = 64 << 20
@@ -137,9 +140,6 @@ class Box:
             "HOME": "/tmp",  # noqa: S108, a tmpfs of the child's own
             "USER": "overread",
             "PYTHONDONTWRITEBYTECODE": "1",
-            # Where memory is fragmented, the kernel moves pages to make room for huge ones: seconds
-            # for each volume, more than reading it takes (bench/reading.py).
-            "NUMPY_MADVISE_HUGEPAGE": "0",
         }
 
     def _walls(self) -> list[str]:
@@ -317,6 +317,7 @@ class Child:
                         told = outside(left, look) if outside else _NOTHING_OUTSIDE
                         stdin.write(json.dumps(told).encode() + b"\n")
                         stdin.flush()
+                        ends = max(ends, time.monotonic() + _READ_SECONDS)
                         continue
                     if left <= 0:
                         raise StepFailed(f"it ran longer than its {timeout:g} s and was stopped")

@@ -355,9 +355,15 @@ def _image(
         drawing.paint_sides(picture, letters, brush.unit)
     if image.spacing is not None:
         mm = image.spacing[1] * image.array.shape[1] / picture.width
-        where = "at the detector" if "detector" in image.spacing_from else ""
-        drawing.paint_bar(picture, mm, brush.unit, where)
+        drawing.paint_bar(picture, mm, brush.unit, _where(image.spacing_from))
     return picture
+
+
+def _where(spacing_from: str) -> str:
+    """Say where a length holds, by what `pixel_spacing` says of it; empty where in the patient."""
+    if "at the detector" in spacing_from:
+        return "at the detector"
+    return "uncalibrated" if "not said what it refers to" in spacing_from else ""
 
 
 def _place(image: Image, number: int, of: int) -> str:

@@ -105,7 +105,7 @@ def _most_probable(
     )
 
 
-Box = tuple[slice, slice, slice]
+Box = tuple[slice, ...]
 NOWHERE: Box = (slice(0), slice(0), slice(0))
 
 

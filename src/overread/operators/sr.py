@@ -41,6 +41,10 @@ ENGLISH = SrCode("en", "RFC5646", "English")
 PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 PERCENT = SrCode("%", "UCUM", "percent")
 
+PROJECTIONS = frozenset({"CR", "DX", "IO", "MG", "PX", "RF", "RG", "XA"})
+"""Modalities of projection radiography, of which highdicom's image library asks PatientOrientation
+and ImagerPixelSpacing; many such images do not say them, and stand in the evidence only."""
+
 UNITS = {
     "mL": "milliliter",
     "mm": "millimeter",
@@ -130,7 +134,7 @@ def write_sr(  # noqa: PLR0917 - ports are positional
         procedure_reported=_code(procedure),
         imaging_measurements=found or [groups.nothing()],
         title=SrCode("126000", "DCM", "Imaging Measurement Report"),
-        referenced_images=library,
+        referenced_images=[one for one in library if _is_describable(one)] or None,
     )
     first = derived.clean(images[0].header)
     evidence = [first, *library[1:], *([seg.dataset] if seg is not None else [])]
@@ -337,6 +341,15 @@ class _Groups:
 def _headers(image: Instance) -> Dataset:
     """Return what highdicom takes from an image for its library and for the evidence."""
     return derived.clean(image.header)
+
+
+def _is_describable(header: Dataset) -> bool:
+    """Whether an image says what its entry in the image library needs (PS3.16 TID 1603)."""
+    if str(header.get("Modality")) not in PROJECTIONS:
+        return True
+    return len(header.get("PatientOrientation") or ()) == 2 and bool(
+        header.get("ImagerPixelSpacing")
+    )
 
 
 def _observer(facts: Making) -> Any:

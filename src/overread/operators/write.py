@@ -181,5 +181,6 @@ def _account(
         lost = [index for index in placed.stray if mask.array[..., index, :, :].any()]
         if lost:
             account.notes.append(
-                f"{len(lost)} slices in which something was found lie on no image and are left out"
+                f"left out, since no image lies there: slices {', '.join(map(str, lost))} of the "
+                "mask, in which something was found"
             )

@@ -61,6 +61,7 @@ class StepRow(_Row):
     outputs: dict[str, Any]
     settings: dict[str, Any]
     report: dict[str, Any]
+    progress: dict[str, Any]
     error: str
     started_at: datetime
     ended_at: datetime | None

@@ -118,7 +118,9 @@ def _made(archive: Archive, result: Result, instance: Instance) -> Made:
 
 
 def _frames(archive: Archive, instance: Instance) -> tuple[Frame, ...]:
-    header = dcmread(archive.path(instance.key), specific_tags=["FrameLabelVector"])
+    header = dcmread(
+        archive.path(instance.key), stop_before_pixels=True, specific_tags=["FrameLabelVector"]
+    )
     value = header.get("FrameLabelVector") or []
     labels = [value] if isinstance(value, str) else list(value)
     return tuple(

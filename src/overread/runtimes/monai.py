@@ -86,7 +86,8 @@ class BundleSession:
             with torch.inference_mode():
                 seen = image.as_tensor()[None].to(self._network.device)
                 found = self._inferer(seen, self._network.call)
-            there = MetaTensor(found[0].float().cpu(), affine=image.affine, meta=image.meta)
+            facts = {name: fact for name, fact in image.meta.items() if name != "affine"}
+            there = MetaTensor(found[0].float().cpu(), affine=image.affine, meta=facts)
             made = self._after({**given, "pred": there})["pred"]
             shape, wanted = array.shape[::-1], ras(affine)
             if tuple(made.shape[1:]) != shape or not np.allclose(made.affine, wanted, atol=1e-4):

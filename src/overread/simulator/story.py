@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from overread.dicom.volume import Volume
+from overread.simulator.fruit import fruit
 from overread.simulator.images import as_scanned, read_image
 from overread.simulator.instances import Order, make_instances, write
 from overread.simulator.phantoms import TIME_POINTS, phantom
@@ -81,7 +82,7 @@ def scenes(real: Callable[[], list[RealCase]], first: int | None = None) -> list
     told = [_grows(time_point) for time_point in range(TIME_POINTS)]
     if first is None or first > len(told):
         told += [_real(case, number) for number, case in enumerate(real(), start=1)]
-        told += [_lacks_a_slice(), _elsewhere()]
+        told += [_lacks_a_slice(), _is_a_fruit(), _elsewhere()]
     return told[:first]
 
 
@@ -144,6 +145,18 @@ def _lacks_a_slice() -> Scene:
         return Taken(tuple(write(made, folder)), tuple(str(one.SOPInstanceUID) for one in made))
 
     return Scene(order, "a slice is missing: no volume can be trusted", Ending.REFUSED, take)
+
+
+def _is_a_fruit() -> Scene:
+    patient = ("PHANTOM-9", "PHANTOM^MELON")
+    order = _order(23, patient, "MRI BRAIN NAVIGATION", _FIRST_EXAM, "melon")
+
+    def take(folder: Path) -> Taken:
+        made = make_instances(fruit("watermelon"), order)
+        return Taken(tuple(write(made, folder)), tuple(str(one.SOPInstanceUID) for one in made))
+
+    about = "a melon whose headers say that it is a brain: no head, no volume"
+    return Scene(order, about, Ending.REFUSED, take)
 
 
 def _elsewhere() -> Scene:

@@ -254,6 +254,10 @@ def with_jobs(session: Session, exams: Sequence[Exam]) -> list[Case]:
     return cases
 
 
+OVERLAYS = ("segmentation", "structure set")
+"""Kinds of results that the viewer draws over the images: the first of them that there is."""
+
+
 def shown(session: Session, root_id: str) -> Shown:
     """Return the current results of a case, with the job and the object behind them."""
     rows = session.execute(
@@ -267,7 +271,8 @@ def shown(session: Session, root_id: str) -> Shown:
         return Shown()
     job, exam = rows[0][1], rows[0][2]
     results = tuple(result for result, made_by, _ in rows if made_by.id == job.id)
-    with_object = next((one for one in results if one.kind == "segmentation"), None)
+    drawn = (one for kind in OVERLAYS for one in results if one.kind == kind)
+    with_object = next(drawn, None)
     segmentation = None
     if with_object is not None and with_object.instance_id is not None:
         segmentation = session.get(Instance, with_object.instance_id)

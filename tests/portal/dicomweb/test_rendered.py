@@ -13,6 +13,7 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import UID, JPEG2000Lossless, RLELossless
 from starlette.testclient import TestClient
 
+from overread.portal.dicomweb import picture as portal_picture
 from overread.portal.dicomweb import rendered
 from overread.store.tables import Audit, Instance
 from tests.portal.dicomweb.web import encode, image, stow_body, url_of
@@ -136,6 +137,16 @@ def test_what_has_no_pixels_or_too_many_is_refused(
     monkeypatch.undo()
     store(reader, as_file(broken))
     assert reader.get(f"{url_of(broken)}/rendered").status_code == 406
+
+
+def test_what_takes_too_long_is_given_up(
+    reader: TestClient, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = sorted((shared_data / "hip_xray" / "dicoms").rglob("*.dcm"))[1]
+    store(reader, file.read_bytes())
+    monkeypatch.setattr(portal_picture, "SECONDS", 0.01)
+    url = url_of(dcmread(file, stop_before_pixels=True))
+    assert reader.get(f"{url}/rendered").status_code == 406
 
 
 def test_who_is_shown_an_image_is_audited_and_nobody_else_is(

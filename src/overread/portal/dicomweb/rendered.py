@@ -8,26 +8,16 @@ its own VOI LUT or window, or, where it has none, from its least to its greatest
 from __future__ import annotations
 
 import re
-from functools import lru_cache
-from io import BytesIO
-from pathlib import Path
 
-import numpy as np
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import Response
-from numpy.typing import NDArray
-from PIL import Image as Pillow
 from pydicom import dcmread
-from pydicom.pixels.processing import apply_color_lut
-from pydicom.pixels.utils import pixel_array
 from pydicom.uid import EncapsulatedPDFStorage
 
-from overread.dicom.pixels import UNREADABLE
-from overread.dicom.rendering import render
-from overread.dicom.study import Instance as Source
 from overread.errors import Refused
 from overread.portal.auth import require
 from overread.portal.dicomweb.media import accepted, matches
+from overread.portal.dicomweb.picture import png
 from overread.portal.dicomweb.retrieve import asked, note
 from overread.portal.state import Here, Portal
 from overread.store.tables import Instance
@@ -42,9 +32,6 @@ MOST_PIXELS = 1 << 25
 """Pixels of the largest image that is rendered: more would take gigabytes to decode."""
 
 LARGEST_VIEWPORT = 4096
-
-_WINDOWS = ("WindowWidth", "VOILUTSequence", "SharedFunctionalGroupsSequence")
-"""Where an image says how it is to be seen."""
 
 _INSTANCE = "/studies/{study}/series/{series}/instances/{instance}"
 
@@ -95,7 +82,7 @@ def _png(request: Request, portal: Portal, one: Instance, number: int, viewport:
     fits = _viewport(viewport)
     note(request, portal, [one])
     try:
-        data = _rendered(portal.archive.path(one.key), number - 1, fits)
+        data = png(portal.archive.path(one.key), number - 1, fits)
     except Refused as error:
         raise HTTPException(406, "its pixels cannot be read") from error
     return Response(data, media_type=PNG)
@@ -110,43 +97,6 @@ def _viewport(text: str) -> tuple[int, int] | None:
             400, f"viewport {text!r} is not WIDTH,HEIGHT of at most {LARGEST_VIEWPORT}"
         )
     return int(found[1]), int(found[2])
-
-
-@lru_cache(maxsize=32)
-def _rendered(path: Path, index: int, fits: tuple[int, int] | None) -> bytes:
-    """Render a frame; the archive's files never change, so that it need be done once."""
-    picture = Pillow.fromarray(_picture(path, index))
-    if fits is not None:
-        picture.thumbnail(fits, Pillow.Resampling.BICUBIC)
-    out = BytesIO()
-    picture.save(out, "PNG", compress_level=3)
-    return out.getvalue()
-
-
-def _picture(path: Path, index: int) -> NDArray[np.uint8]:
-    """Decode a frame as it is to be looked at: grey, shape (rows, columns), or RGB (…, 3).
-
-    Raises
-    ------
-    Refused
-        Its pixels, or its lookup tables, cannot be read.
-    """
-    header = dcmread(path, stop_before_pixels=True)
-    instance = Source(header, path)
-    if str(header.get("PhotometricInterpretation", "")).startswith("MONOCHROME"):
-        is_told = any(header.get(keyword) for keyword in _WINDOWS)
-        values = next(render(instance, [index], "lut" if is_told else "none")).array
-        low, high = (0.0, 1.0) if is_told else (float(values.min()), float(values.max()))
-        scaled = (values - low) / max(high - low, 1e-9)
-        return np.asarray((scaled.clip(0, 1) * 255).round(), dtype=np.uint8)
-    try:
-        colours = pixel_array(path, index=index)  # pydicom turns YBR to RGB
-        if header.get("PhotometricInterpretation") == "PALETTE COLOR":
-            colours = apply_color_lut(colours, header)
-    except UNREADABLE as error:
-        raise Refused(f"its pixels cannot be read: {type(error).__name__}") from error
-    bits = 8 * colours.dtype.itemsize if colours.dtype.itemsize > 1 else 8
-    return np.asarray(colours[..., :3] >> (bits - 8), dtype=np.uint8)
 
 
 def _pdf(request: Request, portal: Portal, one: Instance) -> Response:
