@@ -34,10 +34,10 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from bench.ingest import SIDE, make_slices
 from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless
 
+from bench.ingest import SIDE, make_slices
 from overread.dicom import codecs
 
 RESULTS = Path(__file__).parent / "results" / "reading.md"
@@ -77,7 +77,7 @@ def overread(folder: Path) -> Callable[[], float]:
 
 
 def overread_codecs(folder: Path) -> Callable[[], float]:
-    """The same with the extra ``codecs``, where it is installed."""
+    """Do the same with the extra ``codecs``, where it is installed."""
     from overread.dicom.study import Instance, Series
     from overread.dicom.volume import read_volume
 
@@ -146,10 +146,14 @@ def cpu_seconds() -> float:
 
 
 def measure(reader: str, folder: Path) -> Run:
-    """Read a folder in a process of its own."""
+    """Read a folder in a process of its own, in which numpy does as in a job's."""
     command = [sys.executable, "-W", "ignore", "-m", "bench.reading", "--child", reader]
     answer = subprocess.run(
-        [*command, str(folder)], check=True, capture_output=True, text=True
+        [*command, str(folder)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NUMPY_MADVISE_HUGEPAGE": "0"},
     ).stdout
     return Run(*json.loads(answer))
 
@@ -203,8 +207,8 @@ def compare(title: str, folder: Path, rounds: int, without: Collection[str]) -> 
         file.read_bytes()
     runs: dict[str, list[Run]] = {name: [] for name in READERS if name not in without}
     for _ in range(rounds):
-        for name in runs:
-            runs[name].append(measure(name, folder))
+        for name, one in runs.items():
+            one.append(measure(name, folder))
     return report(title, runs)
 
 

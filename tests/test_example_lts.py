@@ -76,7 +76,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def taken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Abdomen, Path]:
     folder = tmp_path_factory.mktemp("donor")
-    truth, made = liver_donor(SEED)
+    truth, made = liver_donor(SEED, shape=(50, 190, 190), spacing=(4.0, 2.1, 2.1))
     write(made, folder)
     return truth, folder
 

@@ -86,7 +86,7 @@ REASONS = {
     "one large file": r"File too large|more than the 0\.2 GB of engine.disk",
     "many files": r"the job's files take 0\.2.* GB, more than the 0\.2 GB of engine.disk",
     "files without a name": r"the job's files take .* GB, more than the 0\.2 GB of engine.disk",
-    "fork": "it started more than 300 processes and threads",
+    "fork": "it started more than 300 processes and threads|Resource temporarily unavailable",
     "speak out of turn": "its process gave an answer that is none",
     "end itself": "its process ended by itself with exit code 0",
     "link": "link is no plain file",

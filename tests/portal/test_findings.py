@@ -61,6 +61,7 @@ def test_boxes_lie_over_the_image_with_their_words(client: TestClient, hospital:
     ]  # fmt: skip
     assert 'aria-label="AP PELVIS: Right hip: Normal 0.94; Left hip: Fracture 0.90"' in text
     assert 'stroke="#ff7a7a"' in text
+    assert re.search(r'class="sides".*?>R</text>.*?text-anchor="end">L</text>', text)
     assert "<iframe" not in text
 
 

@@ -275,6 +275,14 @@ def test_what_may_stand_where_it_cannot_be_read_is_not_called_unknown(
             "models/net/1.0.0/model.yaml:3: file '../../../overread.yaml' lies outside",
         ),
         (
+            {"model": MODEL.replace("{modality", "{statistics: {rnd: [1, 2]}, modality")},
+            "models/net/1.0.0/model.yaml:5: there is no statistic 'rnd'; expected ",
+        ),
+        (
+            {"model": MODEL.replace("{modality", "{statistics: {rind: [3, 2]}, modality")},
+            "models/net/1.0.0/model.yaml:5: input.statistics.rind: 3 to 2 is no range",
+        ),
+        (
             {"model": MODEL + "runtime: onyx\n"},
             "models/net/1.0.0/model.yaml:12: there is no runtime 'onyx'; expected an existing "
             "runtime, perhaps onnx",

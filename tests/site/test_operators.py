@@ -69,6 +69,12 @@ def test_a_pipeline_uses_them_and_the_site_knows_their_file(tmp_path: Path) -> N
         ("def f(a: int, b) -> int:\n    return a\n", 1, "parameter b has no annotation"),
         ("x = 1\ndef f(a: int):\n    return a\n", 2, "no return annotation"),
         ("def f(*a: int) -> int:\n    return 1\n", 1, "*a is not a port"),
+        (
+            "from overread.pipelines.ports import Outside\n"
+            "def f(a: int, outside: Outside) -> int:\n    return a\n",
+            2,
+            "asks to run programs outside of its box",
+        ),
         ("def f(a: 'Missing') -> int:\n    return 1\n", 1, "'Missing' is not defined"),
     ],
 )

@@ -185,7 +185,12 @@ def _contours(
     item = Dataset()
     item.ReferencedROINumber = segment.number
     item.ROIDisplayColor = list(segment.colour)
-    contours = [_contour(planes[index], ring) for index, ring in rings]
+    named: dict[int, Dataset] = {}  # its image, once for all contours on a plane
+    contours = []
+    for index, ring in rings:
+        if index not in named:
+            named[index] = refer(planes[index])
+        contours.append(_contour(planes[index], named[index], ring))
     for number, contour in enumerate(contours, start=1):
         contour.ContourNumber = number
     if contours:
@@ -193,14 +198,14 @@ def _contours(
     return item
 
 
-def _contour(plane: Plane, ring: Points) -> Dataset:
+def _contour(plane: Plane, image: Dataset, ring: Points) -> Dataset:
     points = (
         plane.position
         + ring[:, :1] * (plane.along_row * plane.spacing[1])
         + ring[:, 1:] * (plane.along_column * plane.spacing[0])
     )
     contour = Dataset()
-    contour.ContourImageSequence = [refer(plane)]
+    contour.ContourImageSequence = [image]
     contour.ContourGeometricType = "CLOSED_PLANAR"
     contour.NumberOfContourPoints = len(ring)
     # As bytes: making a number of each of a million strings would take longer than all the rest.

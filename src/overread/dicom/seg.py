@@ -197,17 +197,19 @@ def _images(planes: Sequence[Plane]) -> list[Dataset]:
     """Return each plane as a single-frame image, as highdicom takes its sources.
 
     It takes one orientation and one spacing, to the last digit, so all have those of the first. A
-    frame of a multi-frame image is given as an image with a UID of its own; `_settle_references`
-    puts what is real back.
+    frame of several is given as an image with a UID of its own; `_settle_references` puts what is
+    real back.
     """
     plane = planes[0]
+    single = _single_frames(planes)
     first = clean(plane.instance.header)
     first.pop("NumberOfFrames", None)
     if not first.get("FrameOfReferenceUID"):
         # Only a broken or stripped series lacks it. A frame of its own says what is known: that
         # these images share their coordinates with the segmentation, and with nothing else.
         first.FrameOfReferenceUID = derive_uid(str(first.SeriesInstanceUID), "frame of reference")
-    first.SOPClassUID = CTImageStorage  # any that has one frame
+    if not single:
+        first.SOPClassUID = CTImageStorage  # any that has one frame
     first.Rows, first.Columns = plane.size
     first.ImageOrientationPatient = [
         DS(value, auto_format=True) for value in (*plane.along_row, *plane.along_column)
@@ -225,7 +227,7 @@ def _images(planes: Sequence[Plane]) -> list[Dataset]:
     for image in images[1:]:
         image.update(shared)
     for index, (image, plane) in enumerate(zip(images, planes, strict=True)):
-        image.SOPInstanceUID = f"2.25.{index}"
+        image.SOPInstanceUID = plane.instance.uid if single else f"2.25.{index}"
         image.ImagePositionPatient = [DS(value, auto_format=True) for value in plane.position]
     return images
 
@@ -238,10 +240,20 @@ def _thickness(planes: Sequence[Plane]) -> float:
     return float(np.median(np.linalg.norm(np.diff(places, axis=0), axis=1)))
 
 
+def _single_frames(planes: Sequence[Plane]) -> bool:
+    """Say whether each plane is an image of its own, which highdicom can refer to by itself."""
+    return not any(
+        plane.tiles or plane.instance.header.get("NumberOfFrames") is not None for plane in planes
+    )
+
+
 def _settle_references(
     seg: Dataset, planes: Sequence[Plane], images: Sequence[Dataset]
 ) -> list[Instance]:
     """Name the real images, and the frames of multi-frame ones, where `_images` stood in."""
+    used = list({plane.instance.uid: plane.instance for plane in planes}.values())
+    if _single_frames(planes):
+        return used
     real = {str(image.SOPInstanceUID): plane for image, plane in zip(images, planes, strict=True)}
     derived = [
         named
@@ -251,7 +263,6 @@ def _settle_references(
     ]
     for named in {id(named): named for named in derived}.values():  # segments share them
         named.update(refer(real[named.ReferencedSOPInstanceUID]))
-    used = list({plane.instance.uid: plane.instance for plane in planes}.values())
     seg.SourceImageSequence = [reference(instance) for instance in used]
     refer_to(seg, Series(tuple(used)))
     return used

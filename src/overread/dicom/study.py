@@ -106,6 +106,23 @@ class Exam:
         return group_series(self.instances)
 
 
+OPPOSITE = {"L": "R", "R": "L", "A": "P", "P": "A", "H": "F", "F": "H"}
+"""Sides of the patient, as PatientOrientation names them (PS3.3 C.7.6.1.1.1)."""
+
+
+def sides(header: Dataset) -> tuple[str, str] | None:
+    """Read the patient's sides at the left and the right of an image off its PatientOrientation.
+
+    Returns
+    -------
+    tuple of str or None
+        One letter each, such as ``R`` and ``L``; none where the image does not say them.
+    """
+    value = header.get("PatientOrientation")
+    right = str(value[0]).strip()[:1].upper() if value and len(value) == 2 else ""
+    return (OPPOSITE[right], right) if right in OPPOSITE else None
+
+
 def group_series(instances: Sequence[Instance]) -> list[Series]:
     """Group instances by SeriesInstanceUID, in order of first appearance."""
     groups: dict[str, list[Instance]] = {}

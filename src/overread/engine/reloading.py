@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -11,6 +13,12 @@ from overread.errors import SiteError
 from overread.site import SiteFolder, load
 
 _log = structlog.get_logger(__name__)
+
+
+class Holder(Protocol):
+    """Works with the site that it holds."""
+
+    site: SiteFolder
 
 
 class OwnOperators:
@@ -24,29 +32,34 @@ class OwnOperators:
     ----------
     site : SiteFolder
         As it was read.
+    *holders
+        What is given the site anew when its operators were read again.
     """
 
-    def __init__(self, site: SiteFolder) -> None:
+    def __init__(self, site: SiteFolder, *holders: Holder) -> None:
         self.site = site
+        self._holders = holders
         self._seen = dict(site.operator_texts)
 
-    def look(self) -> SiteFolder | None:
-        """Return the site with its operators as they are now; none where nothing is to change."""
-        now = _texts(self.site.root)
-        if now == self._seen:
-            return None
-        before, self._seen = self._seen, now
+    def look(self, _now: datetime | None = None) -> None:
+        """Look at the files once."""
+        texts = _texts(self.site.root)
+        if texts == self._seen:
+            return
+        before, self._seen = self._seen, texts
         changed = sorted(
-            file.name for file in now.keys() | before.keys() if now.get(file) != before.get(file)
+            file.name
+            for file in texts.keys() | before.keys()
+            if texts.get(file) != before.get(file)
         )
         if not self.site.settings.site.development:
             _log.warning("operators have changed; restart the worker to use them", files=changed)
-            return None
+            return
         try:
             fresh = load(self.site.root)
         except SiteError as error:
             _log.error("changed operators have faults and are not used", faults=str(error))
-            return None
+            return
         _log.info("operators were read again", files=changed)
         self.site = replace(
             self.site,
@@ -54,7 +67,8 @@ class OwnOperators:
             operator_sources=fresh.operator_sources,
             operator_texts=fresh.operator_texts,
         )
-        return self.site
+        for holder in self._holders:
+            holder.site = self.site
 
 
 def _texts(root: Path) -> dict[Path, bytes]:

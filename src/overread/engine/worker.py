@@ -151,20 +151,13 @@ def _work(site: SiteFolder, stop: Event, name: str, limits: Box) -> None:
         for ticket in gatherer.tick(now):
             jobs.enqueue(ticket)
 
-    own = OwnOperators(site)
-
-    def reread(_now: datetime) -> None:
-        fresh = own.look()
-        if fresh is not None:
-            gatherer.site = jobs.site = fresh
-
     def sweep(_now: datetime) -> None:
         for ticket in jobs.queued():
             jobs.enqueue(ticket)
 
     tasks = [
         _Task("gather", _TICK, gather),
-        _Task("operators", 1.0 if site.settings.site.development else 10.0, reread),
+        _Task("operators", 1.0, OwnOperators(site, jobs, gatherer).look),
         _Task("settle", 1.0, gatherer.settle),
         _Task("deliver", 0.1, deliveries.tick),
         _Task("enqueue", 1.0, sweep),

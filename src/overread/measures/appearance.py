@@ -76,6 +76,9 @@ UNDER_RIND_MM = (9.0, 12.0)
 FEWEST = 50
 """Coarse voxels below which a median says nothing."""
 
+MOST_SLICES = 24
+"""Slices of which smoothness is measured: enough to tell noise, and little memory."""
+
 SIDE = 64
 """Pixels along each side of the small image whose symmetry is measured."""
 
@@ -127,7 +130,8 @@ def volume_appearance(
     found |= {"dark": float(dark) / scale, "bright": float(light) / scale}
     found["solid"] = float((bright & body).sum() / body.sum())
     quarter = len(whole) // 4
-    smooth = _smoothness(whole[quarter : len(whole) - quarter])
+    middle = whole[quarter : len(whole) - quarter]
+    smooth = _smoothness(middle[:: -(-len(middle) // MOST_SLICES)])
     if smooth is not None:
         found["smoothness"] = smooth
     return {name: found[name] for name in VOLUME if name in found}

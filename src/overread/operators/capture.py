@@ -15,7 +15,7 @@ from overread.dicom.capture import Picture, encode_capture
 from overread.dicom.geometry import lay_out
 from overread.dicom.image import Image, Images
 from overread.dicom.provenance import DerivedObject
-from overread.dicom.study import Exam, Instance, Series
+from overread.dicom.study import Exam, Instance, Series, sides
 from overread.dicom.volume import HOUNSFIELD, Mask, Volume
 from overread.errors import GeometryError
 from overread.operators import drawing
@@ -35,9 +35,6 @@ MOST_LINES = 8
 
 SAME_GRID = 1e-3
 """How far two affines of one grid may differ, mm."""
-
-OPPOSITE = {"L": "R", "R": "L", "A": "P", "P": "A", "H": "F", "F": "H"}
-"""Sides of the patient, as PatientOrientation names them."""
 
 TEXT_HEIGHT = 1 / 44
 """Height of a letter, of the longer side of a picture."""
@@ -120,7 +117,7 @@ def write_capture(  # noqa: PLR0917 - what may be drawn, each from a step of its
         shown = [_findings(image, detections, classification) for image in images.items[:at_most]]
         pictures = list(_images(brush, source, shown, len(images)))
         account.unused += [(one.uid, "beyond at_most") for one in images.items[at_most:]]
-        if not all(_letters(picture.sources[0][0]) for picture in pictures):
+        if not all(sides(picture.sources[0][0].header) for picture in pictures):
             account.notes.append("without the patient's sides: an image does not say them")
     model = next((one.model for one in (classification, detections, mask) if one), "")
     made = encode_capture(
@@ -339,7 +336,7 @@ def _images(
             raise ValueError(
                 f"image {one.image.uid} is not of the source that write_capture was given"
             )
-        picture = _image(brush, one, size, _letters(instance))
+        picture = _image(brush, one, size, sides(instance.header))
         pixels = drawing.compose(picture, area, words, rows, brush.unit)
         yield Picture(pixels, words.place, ((instance, one.image.frame),))
 
@@ -369,10 +366,3 @@ def _where(spacing_from: str) -> str:
 def _place(image: Image, number: int, of: int) -> str:
     count = f"image {number} of {of}" if of > 1 else "image"
     return " · ".join(part for part in (image.view, count) if part)
-
-
-def _letters(instance: Instance) -> tuple[str, str] | None:
-    """Read the patient's sides at the left and the right of an image off its PatientOrientation."""
-    value = instance.header.get("PatientOrientation")
-    right = str(value[0]).strip()[:1].upper() if value and len(value) == 2 else ""
-    return (OPPOSITE[right], right) if right in OPPOSITE else None

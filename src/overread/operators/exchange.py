@@ -265,7 +265,7 @@ def _nifti(file: Path, wanted: Wanted, there: list[Grid]) -> Volume | Mask:
         raise StepFailed(f"{file.name} holds {(~np.isfinite(values)).sum()} values that are none")
     if wanted.kind is Volume:
         return Volume(values.astype(np.float32), affine, unit=wanted.unit)
-    low, high = values.min(initial=0), values.max(initial=0)
+    low, high = values.min(), values.max()
     if low < 0 or high > np.iinfo(np.uint16).max or (values != np.rint(values)).any():
         raise StepFailed(
             f"{file.name} holds values from {low:g} to {high:g}, not all of them whole; a mask "

@@ -68,7 +68,7 @@ def _lines(ports: Signature, function: Callable[..., Any], text: Docstring) -> I
 
 
 def _inputs(ports: Signature, described: dict[str, str]) -> Iterator[str]:
-    if not ports.inputs:
+    if not ports.inputs and ports.further is None:
         return
     yield "## Takes"
     yield ""
@@ -77,6 +77,9 @@ def _inputs(ports: Signature, described: dict[str, str]) -> Iterator[str]:
     for port, kind in ports.inputs.items():
         optional = " (optional)" if port in ports.optional else ""
         yield f"| `{port}` | {type_name(kind)}{optional} | {_cell(described.get(port, ''))} |"
+    if ports.further is not None:
+        kind = "anything" if ports.further is Any else type_name(ports.further)
+        yield f"| any name | {kind} | as many as the pipeline binds |"
     yield ""
 
 
@@ -98,7 +101,7 @@ def _settings(
 
 
 def _default(value: Any) -> str:
-    if value is None:
+    if value is None or value in ("", ()):
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
@@ -107,7 +110,9 @@ def _default(value: Any) -> str:
 
 
 def _example(ports: Signature) -> Iterator[str]:
-    takes = ", ".join(f"{port}: STEP" for port in ports.inputs if port not in ports.optional)
+    ports_of = [port for port in ports.inputs if port not in ports.optional]
+    ports_of += ["NAME"] if ports.further is not None else []
+    takes = ", ".join(f"{port}: STEP" for port in ports_of)
     given = ", ".join(f"{name}: …" for name in sorted(ports.required))
     parts = [f"use: {ports.name}"]
     parts += [f"in: {{{takes}}}"] if takes else []

@@ -23,10 +23,12 @@ from overread.pipelines.model import Envelope, Range
 TOLERANCE = 1e-3
 """Relative tolerance at both ends of a range, so that a rounded number lies in it."""
 
-WITH_AGENT = r"(?i)(?<![a-z])(post|gd|gad\w*|c\+|ce|contrast|with\s+c)(?![a-z])|\+\s*(c|gd|km)\b"
+WITH_AGENT = (
+    r"(?i)(?<![a-z])(post|postcontrast|gd|gad\w*|c\+|ce|contrast)(?![a-z])|\+\s*(c|gd|km)\b"
+)
 """Words of a series' description or protocol that say that a contrast agent was given."""
 
-WITHOUT_AGENT = r"(?i)\b(pre|w/?o|without|native|non)\b|\bno[nt]?[- ]?contrast"
+WITHOUT_AGENT = r"(?i)\b(pre|precontrast|w/?o|without|native)\b|\bno[nt]?[- ]?contrast"
 """Words that say that none was; they count before the others."""
 
 NO_AGENT = frozenset({"", "NO", "NONE", "N", "WITHOUT", "0"})
@@ -206,7 +208,11 @@ def contrast(words: Words) -> bool:
     """
     if words.agent is not None and words.agent.strip():
         return words.agent.strip().upper() not in NO_AGENT
-    texts = [text for name, text in words.descriptions.items() if name != "StudyDescription"]
+    texts = [
+        text.replace("_", " ")
+        for name, text in words.descriptions.items()
+        if name != "StudyDescription"
+    ]
     return any(re.search(WITH_AGENT, text) and not re.search(WITHOUT_AGENT, text) for text in texts)
 
 

@@ -153,7 +153,7 @@ def _context(portal: Portal, session: Session, case: Case, signed: Signed) -> di
     stage = job.stage if job else _stage(portal, case)
     planned = list(definition.get("steps", {}))
     images = cases.images(session, case.exam)
-    drawn = findings.pictures(session, case, shown)
+    drawn = findings.pictures(session, portal.archive, case, shown)
     made = objects.objects(session, portal.archive, shown)
     return {
         "signed": signed,

@@ -6,10 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from pydicom import dcmread
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from overread.dicom.study import sides
 from overread.portal.dicomweb.metadata import instance_url
+from overread.store.archive import Archive
 from overread.store.cases import Case, Shown
 from overread.store.tables import ExamInstance, Instance
 from overread.validation.results import Class, Detection
@@ -88,6 +91,8 @@ class Picture:
     columns, rows : int
         Its size in pixels.
     findings : tuple of Finding
+    sides : tuple of str or None
+        Letters of the patient's sides at its left and its right, where it says them.
     """
 
     url: str
@@ -95,6 +100,7 @@ class Picture:
     columns: int
     rows: int
     findings: tuple[Finding, ...]
+    sides: tuple[str, str] | None
 
     @property
     def unit(self) -> float:
@@ -108,7 +114,7 @@ class Picture:
         return f"{self.name}: {found}"
 
 
-def pictures(session: Session, case: Case, shown: Shown) -> list[Picture]:
+def pictures(session: Session, archive: Archive, case: Case, shown: Shown) -> list[Picture]:
     """Lay out the images of a case in which something was looked for, in the order of the results.
 
     Parameters
@@ -139,6 +145,7 @@ def pictures(session: Session, case: Case, shown: Shown) -> list[Picture]:
                 columns=instance.columns,
                 rows=instance.rows,
                 findings=tuple(findings),
+                sides=sides(dcmread(archive.path(instance.key), stop_before_pixels=True)),
             )
         )
     return laid

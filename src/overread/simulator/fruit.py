@@ -1,8 +1,8 @@
 """Drawn fruit in an MR scanner: what a model of the head must not be given.
 
-Each is an ellipsoid with a peel and flesh, and segments, seeds or a hollow inside; blurred and noisy
-as a scan is. Nothing here is measured on any fruit: what counts is that they are round, bright and
-of many sizes, as heads are, and have no fat and bone below their skin.
+Each is an ellipsoid with a peel and flesh, and segments, seeds or a hollow inside; blurred and
+noisy as a scan is. Nothing here was measured on any fruit: what counts is that they are round,
+bright and of many sizes, as heads are, and have no fat and bone below their skin.
 """
 
 from __future__ import annotations

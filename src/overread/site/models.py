@@ -8,6 +8,7 @@ from pathlib import Path
 
 from overread import registry
 from overread.errors import Fault
+from overread.measures.appearance import PLANE, VOLUME
 from overread.pipelines.check import near
 from overread.pipelines.model import Fold, ModelCard
 from overread.pipelines.ports import Model
@@ -68,6 +69,11 @@ def read_models(
             what = f"there is no model server {card.server.name!r} in overread.yaml"
             expected = near(card.server.name, servers, "model server")
             faults.append(document.fault(("server", "name"), what, expected))
+        for name in card.input.statistics:
+            if name not in {*VOLUME, *PLANE}:
+                what = f"there is no statistic {name!r}"
+                expected = near(name, [*VOLUME, *PLANE], "statistic")
+                faults.append(document.fault(("input", "statistics", name), what, expected))
         faults += _weights(document, folder, card, (), verify)
         for number, fold in enumerate(card.folds):
             faults += _weights(document, folder, fold, ("folds", number), verify)
