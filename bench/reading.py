@@ -38,7 +38,6 @@ from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless
 
 from bench.ingest import SIDE, make_slices
-from overread.dicom import codecs
 
 RESULTS = Path(__file__).parent / "results" / "reading.md"
 MEMORY = Path("/dev/shm") if Path("/dev/shm").is_dir() else None  # noqa: S108 - a tmpfs
@@ -69,15 +68,7 @@ class Run:
 
 
 def overread(folder: Path) -> Callable[[], float]:
-    """Read headers and voxels as a job does, with what every installation has."""
-    from overread.dicom.pixels import FASTEST
-
-    FASTEST[JPEG2000Lossless] = "pylibjpeg"
-    return overread_codecs(folder)
-
-
-def overread_codecs(folder: Path) -> Callable[[], float]:
-    """Do the same with the extra ``codecs``, where it is installed."""
+    """Read headers and voxels as a job does."""
     from overread.dicom.study import Instance, Series
     from overread.dicom.volume import read_volume
 
@@ -115,7 +106,6 @@ def dcm2niix(folder: Path) -> Callable[[], float]:
 
 READERS: dict[str, Callable[[Path], Callable[[], float]]] = {
     "overread": overread,
-    "overread[codecs]": overread_codecs,
     "SimpleITK": simpleitk,
     "dcm2niix": dcm2niix,
 }
@@ -200,12 +190,12 @@ def report(title: str, runs: dict[str, list[Run]]) -> list[str]:
     return lines
 
 
-def compare(title: str, folder: Path, rounds: int, without: Collection[str]) -> list[str]:
+def compare(title: str, folder: Path, rounds: int) -> list[str]:
     """Let every reader read a folder, in turn."""
     files = sorted(folder.iterdir())
     for file in files:  # into the page cache
         file.read_bytes()
-    runs: dict[str, list[Run]] = {name: [] for name in READERS if name not in without}
+    runs: dict[str, list[Run]] = {name: [] for name in READERS}
     for _ in range(rounds):
         for name, one in runs.items():
             one.append(measure(name, folder))
@@ -224,20 +214,15 @@ def main() -> None:
         reader, folder = arguments.child
         print(json.dumps(astuple(child(reader, Path(folder)))))
         return
-    rounds, extra = arguments.rounds, "overread[codecs]"
+    rounds = arguments.rounds
     RESULTS.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=RESULTS.parent) as made:
         plain, packed = Path(made) / "plain", Path(made) / "packed"
         make_slices(plain, arguments.slices)
         compress(plain, packed)
         tables = [
-            *compare(f"{arguments.slices} slices, uncompressed", plain, rounds, [extra]),
-            *compare(
-                f"{COMPRESSED} slices, JPEG 2000 lossless",
-                packed,
-                rounds,
-                () if codecs.is_available(JPEG2000Lossless) else [extra],
-            ),
+            *compare(f"{arguments.slices} slices, uncompressed", plain, rounds),
+            *compare(f"{COMPRESSED} slices, JPEG 2000 lossless", packed, rounds),
         ]
     load, ahead = os.getloadavg()[0], ""
     if os.sched_getscheduler(0) != os.SCHED_OTHER:

@@ -11,6 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from overread import examples
 from overread.cli import site
 from overread.errors import UsageError
 from tests.site.sites import ROUTES, whole
@@ -39,10 +40,13 @@ def test_init_makes_a_site_that_is_right(tmp_path: Path) -> None:
     )
 
 
-def test_init_makes_the_example(tmp_path: Path) -> None:
-    made = CliRunner().invoke(app, ["init", str(tmp_path), "--example", "bts"])
+@pytest.mark.parametrize("example", examples.NAMES)
+def test_init_makes_the_example(tmp_path: Path, example: str) -> None:
+    made = CliRunner().invoke(app, ["init", str(tmp_path), "--example", example])
     assert made.exit_code == 0, made.output
-    assert (tmp_path / "pipelines" / "brain-tumour.yaml").is_file()
+    checked = CliRunner().invoke(app, ["check", "--site", str(tmp_path)])
+    assert checked.exit_code == 0, checked.output
+    assert "1 pipeline" in checked.output
 
 
 def test_init_refuses_what_is_there_and_what_is_unknown(tmp_path: Path) -> None:

@@ -35,7 +35,8 @@ def test_its_corners_lie_where_they_do_in_the_grid() -> None:
     ("values", "address", "found"),
     [
         ({"EchoTime": "2.5"}, "EchoTime", ("2.5",)),
-        ({"AcquisitionDateTime": "20260101101010"}, "AcquisitionTime", ("20260101101010",)),
+        ({"AcquisitionDateTime": "20260101101010"}, "AcquisitionTime", ("101512",)),
+        ({"TemporalPositionIndex": 3}, "TemporalPositionIdentifier", ("3",)),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "P"]}, "ImageType", ("ORIGINAL", "PRIMARY", "P")),
         ({}, "EchoTime", ()),
     ],

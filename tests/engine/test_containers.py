@@ -11,17 +11,22 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from overread.dicom.codes import TISSUE, Segment
 from overread.dicom.study import Instance, Series
-from overread.dicom.volume import Volume
+from overread.dicom.volume import Mask, Volume, read_volume
 from overread.engine import containers
 from overread.engine.alone import Ran
 from overread.errors import StepFailed
+from overread.operators.write import write_seg
+from overread.pipelines.ports import Account, Context
+from overread.store import jobs
 from tests.dicom.series import affine, ball, images
 from tests.engine.outside import SPOT, VOLUME, Outside
 from tests.engine.world import THRESHOLD_STEPS, World, exam_images, pipeline, wait
@@ -29,6 +34,8 @@ from tests.engine.world import THRESHOLD_STEPS, World, exam_images, pipeline, wa
 pytestmark = pytest.mark.peers
 
 COPY = "cp /in/volume/image.nii /out/"
+SPOTS = Segment(1, "Spot", TISSUE, TISSUE)
+CONTEXT = Context("job", "step", datetime(2026, 7, 15, tzinfo=UTC), "p", "1.0.0")
 TMP = "/tmp/x"  # noqa: S108, the container's own
 APPLETS = ["sh", "awk", "cat", "cp", "head", "id", "ln", "ls", "seq", "sleep", "test", "true"]
 LEAK = """awk 'BEGIN {s = "x"; while (1) s = s s}'"""
@@ -42,7 +49,7 @@ APP = """#!/bin/sh
 test -f "$HOLOSCAN_INPUT_PATH/t1/00001.dcm" || exit 7
 test -e "$HOLOSCAN_INPUT_PATH/t1/port.json" && exit 8
 ls /var/holoscan/input/t1
-cp "$HOLOSCAN_INPUT_PATH"/t1/*${1:-3}.dcm "$HOLOSCAN_OUTPUT_PATH/made.dcm"
+cp "${1:-$HOLOSCAN_INPUT_PATH/t1/00003.dcm}" "$HOLOSCAN_OUTPUT_PATH/made.dcm"
 """
 
 
@@ -75,7 +82,7 @@ class Podman:
             text=True,
         ).stdout.strip()
 
-    def image(self, name: str, **contents: str) -> str:
+    def image(self, name: str, **contents: str | bytes) -> str:
         """Make an image of busybox and some files; return its digest."""
         busybox = shutil.which("busybox")
         assert busybox is not None
@@ -86,10 +93,11 @@ class Podman:
                 link = tarfile.TarInfo(f"bin/{applet}")
                 link.type, link.linkname = tarfile.SYMTYPE, "busybox"
                 archive.addfile(link)
-            for path, text in contents.items():
+            for path, content in contents.items():
+                data = content if isinstance(content, bytes) else content.encode()
                 entry = tarfile.TarInfo(path)
-                entry.size, entry.mode = len(text.encode()), 0o755
-                archive.addfile(entry, io.BytesIO(text.encode()))
+                entry.size, entry.mode = len(data), 0o755
+                archive.addfile(entry, io.BytesIO(data))
         changes = ["--change", 'ENTRYPOINT ["/bin/app"]'] if "bin/app" in contents else []
         return self("import", *changes, str(file), f"{name}:1").splitlines()[-1]
 
@@ -207,11 +215,20 @@ def series(root: Path) -> Series:
 def test_a_monai_application_package_finds_dicom_where_its_manifest_says(
     outside: Outside, podman: Podman, plain: str
 ) -> None:
-    contents = {"etc/holoscan/app.json": json.dumps(MANIFEST), "bin/app": APP}
-    image = f"app@{podman.image('app', **contents)}"
     source = outside.box.work / "source"
     source.mkdir()
     given = {"t1": series(source)}
+    volume = read_volume(given["t1"])
+    spots = Mask((volume.array > 0).astype(np.uint8), volume.affine, (SPOTS,))
+    made = write_seg(spots, given["t1"], CONTEXT, Account())
+    contents = {"etc/holoscan/app.json": json.dumps(MANIFEST), "bin/app": APP}
+    image = f"app@{podman.image('app', **contents, seg=made.encode())}"
+    ran = outside.step(
+        "container", given, image=image, makes="mask", contract="map", command=["/seg"]
+    )
+    mask = outside.made(ran)
+    assert isinstance(mask, Mask) and (mask.array == spots.array).all()
+    assert mask.segments[0].label == "Spot" and mask.model.startswith("app@sha256:")
     ran = outside.step("container", given, image=image, makes="dicom", contract="map")
     assert ran.state == "failed"
     assert "made.dcm is an image that the step was given" in ran.reason
@@ -261,10 +278,6 @@ def test_what_a_killed_worker_left_running_is_removed(
 def test_a_cancelled_job_takes_its_container_along(
     world: World, podman: Podman, plain: str
 ) -> None:
-    from datetime import UTC, datetime
-
-    from overread.store import jobs
-
     steps = {
         **THRESHOLD_STEPS,
         "slow": {

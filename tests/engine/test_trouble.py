@@ -86,7 +86,7 @@ REASONS = {
     "one large file": r"File too large|more than the 0\.2 GB of engine.disk",
     "many files": r"the job's files take 0\.2.* GB, more than the 0\.2 GB of engine.disk",
     "files without a name": r"the job's files take .* GB, more than the 0\.2 GB of engine.disk",
-    "fork": "it started more than 300 processes and threads|Resource temporarily unavailable",
+    "fork": "it started more than 150 processes and threads|Resource temporarily unavailable",
     "speak out of turn": "its process gave an answer that is none",
     "end itself": "its process ended by itself with exit code 0",
     "link": "link is no plain file",
@@ -112,7 +112,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One worker for all of them: each finds it as the one before has left it."""
     os.environ["OVERREAD_ALLOW_ROOT"] = "1"
     world = World(tmp_path_factory.mktemp("trouble") / "site")
-    world.settings["engine"] = {"memory": "1GB", "disk": "200MB", "tasks": 300}
+    world.settings["engine"] = {"memory": "1GB", "disk": "200MB", "tasks": 150}
     world.operators = {"trouble": TROUBLE}
     world.pipelines = [pipeline(), *(troubled(do) for do in REASONS)]
     world.build()

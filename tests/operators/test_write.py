@@ -11,11 +11,13 @@ from overread.dicom.stacks import Policies
 from overread.dicom.study import Series
 from overread.dicom.volume import Mask, Probability
 from overread.dicom.volume import read_volume as read_series
+from overread.operators.grid import to_source
 from overread.operators.making import making
 from overread.operators.read import read_volume
 from overread.operators.write import write_derived, write_rtstruct, write_seg
 from overread.pipelines.ports import Account, Context
-from tests.dicom.series import LESION, affine, images, keep
+from tests.dicom.series import LESION, affine, images, keep, read
+from tests.dicom.validity import validate
 from tests.runtimes.tiny import tiny_model
 
 CONTEXT = Context("job", "seg", datetime(2026, 11, 24, tzinfo=UTC), "spots", "2.0.0")
@@ -140,3 +142,35 @@ def test_the_nearest_model_is_the_algorithm_where_the_input_names_none(tmp_path:
     assert making(replace(CONTEXT, models=(card,))).algorithm.name == "tiny"
     assert making(CONTEXT).algorithm.name == "spots"
     assert making(CONTEXT).made_by == ("job", "seg")
+
+
+@pytest.mark.parametrize(
+    ("folder", "policies"),
+    [
+        ("failing_gantrytilting_001", Policies(gantry_tilt="resample")),
+        ("failing_sliceincrement_001", Policies(missing_slice="interpolate")),
+    ],
+)
+def test_what_was_found_in_an_awkward_series_goes_back_to_its_images(
+    shared_data: Path, tmp_path: Path, folder: str, policies: Policies
+) -> None:
+    source = read(shared_data / "dicom_variants" / "dicom2nifti" / folder)
+    volume = read_series(source, policies)
+    middle = tuple(size // 2 for size in volume.array.shape)
+    found = np.zeros(volume.array.shape, np.uint8)
+    found[:, middle[1] - 40 : middle[1] + 40, middle[2] - 30 : middle[2] + 30] = 1
+    whole = Mask(found, volume.affine, (LESION,), volume.frame_of_reference, source=volume.source)
+    back = to_source(whole, Account())
+    for write in (write_seg, write_rtstruct):
+        written = validate(write(back, source, CONTEXT, Account()), tmp_path, source)
+        if write is write_seg:
+            assert written.NumberOfFrames == len(source)
+            for item, pixels in zip(
+                written.PerFrameFunctionalGroupsSequence, written.pixel_array, strict=True
+            ):
+                (image,) = item.DerivationImageSequence[0].SourceImageSequence
+                assert image.ReferencedSOPInstanceUID in {one.uid for one in source}
+                assert abs(int(pixels.sum()) - 80 * 60) < 200
+        else:
+            (roi,) = written.ROIContourSequence
+            assert len(roi.ContourSequence) == len(source)

@@ -1,4 +1,4 @@
-"""JPEG 2000 by imagecodecs, for pydicom, where the extra ``codecs`` is installed.
+"""JPEG 2000 by imagecodecs, for pydicom.
 
 All decoders that pydicom knows of keep Python's lock while they decode, so that threads wait for
 each other. This one lets go of it.
@@ -7,7 +7,6 @@ each other. This one lets go of it.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.util import find_spec
 
 from pydicom.pixels.decoders.base import DecodeRunner, JPEG2000Decoder, JPEG2000LosslessDecoder
 from pydicom.uid import JPEG2000, JPEG2000Lossless
@@ -19,7 +18,7 @@ DECODER_DEPENDENCIES = {JPEG2000: (NAME,), JPEG2000Lossless: (NAME,)}
 
 def is_available(uid: str) -> bool:
     """Say whether a transfer syntax can be decoded here; pydicom asks."""
-    return uid in DECODER_DEPENDENCIES and find_spec(NAME) is not None
+    return uid in DECODER_DEPENDENCIES
 
 
 def decode_frame(source: bytes, runner: DecodeRunner) -> bytes:
@@ -31,9 +30,8 @@ def decode_frame(source: bytes, runner: DecodeRunner) -> bytes:
     return bytes(values.tobytes())
 
 
-def register() -> bool:
-    """Make it known to pydicom; say whether it can be used."""
+def register() -> None:
+    """Make it known to pydicom."""
     for decoder in (JPEG2000Decoder, JPEG2000LosslessDecoder):
-        if NAME not in decoder.available_plugins and is_available(decoder.UID):
+        if NAME not in decoder.available_plugins:
             decoder.add_plugin(NAME, (__name__, "decode_frame"))
-    return NAME in JPEG2000Decoder.available_plugins

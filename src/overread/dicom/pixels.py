@@ -44,10 +44,10 @@ UNREADABLE = (
 )
 """What pydicom and the codecs raise on pixels that cannot be decoded; there is no single error."""
 
-_JPEG_2000 = codecs.NAME if codecs.register() else "pylibjpeg"
+codecs.register()
 FASTEST: dict[str, str] = {
-    JPEG2000: _JPEG_2000,
-    JPEG2000Lossless: _JPEG_2000,
+    JPEG2000: codecs.NAME,
+    JPEG2000Lossless: codecs.NAME,
     JPEGLSLossless: "pyjpegls",
     JPEGLSNearLossless: "pyjpegls",
 }

@@ -123,8 +123,8 @@ class Plane:
         shared = header.get("SharedFunctionalGroupsSequence") or ()
         groups = [*frames[self.frame : self.frame + 1], *shared[:1]]
         places = [item for one in groups for item in _items(one)]
-        for written in (address, *OTHERWISE.get(address, ())):
-            for place in (*places, header):
+        for place in (*places, header):  # what its frame says comes before what the image says
+            for written in (address, *OTHERWISE.get(address, ())):
                 if found := text(place, written):
                     return found
         return ()

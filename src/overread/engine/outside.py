@@ -108,10 +108,10 @@ def _settings(name: str, function: Callable[..., Any], given: dict[str, Any]) ->
 
 def _around(exchange: Path, run: Run, runner: Callable[[Run], Ended]) -> dict[str, Any]:
     """Take over what the child has laid out, run the program, and hand back what it left."""
-    remove(run.folder)
-    run.folder.mkdir(mode=0o700)
     handle = _enter(exchange)
     try:
+        remove(run.folder)
+        run.folder.mkdir(mode=0o700)
         os.rename(IN, run.folder / IN, src_dir_fd=handle)
         os.rename(PARAMETERS, run.folder / PARAMETERS, src_dir_fd=handle)
         _check(run.folder)

@@ -1,7 +1,7 @@
 """Site folders to begin with: ``plain``, the least that a site is, and three that work.
 
-``bts`` finds brain tumours on MR, ``lts`` measures the lobes of a donor's liver on CT, ``hfd`` finds
-hips on radiographs and says what ails them.
+``bts`` finds brain tumours on MR, ``lts`` measures the lobes of a donor's liver on CT, ``hfd``
+finds hips on radiographs and says what ails them.
 """
 
 from __future__ import annotations

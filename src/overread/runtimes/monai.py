@@ -186,7 +186,14 @@ class MonaiRuntime:
                 config = _config(bundle, folder.name, chosen)
                 network = TorchSession(_network(bundle, config, chosen), model, chosen, precision)
                 return BundleSession(config, network, model.card, folder)
-        except (ValueError, KeyError, ImportError, RuntimeError, AttributeError) as error:
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            ImportError,
+            RuntimeError,
+            AttributeError,
+        ) as error:
             raise StepFailed(f"bundle {model.card.reference} cannot be loaded: {error}") from error
 
 

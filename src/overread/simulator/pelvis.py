@@ -11,19 +11,16 @@ middle between the femoral heads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-Picture = NDArray[np.float32]
-Point = NDArray[np.float64]
+from overread.simulator.canvas import Box, Canvas, Picture, Point, edge
+
 State = Literal["normal", "fracture", "hardware"]
 Photometric = Literal["MONOCHROME1", "MONOCHROME2"]
-Box = tuple[float, float, float, float]
 
 STATES: tuple[State, ...] = ("normal", "fracture", "hardware")
 _EXTENT = (330.0, 400.0)
@@ -120,7 +117,7 @@ def pelvis(
     spacing = spacing or drawn_spacing
     size = rng.normal(1, 0.05) * (_CHILD if child else 1)
     extent = np.array(_EXTENT) * rng.uniform(0.92, 1.06, 2) * (_CHILD if child else 1)
-    canvas = _Canvas(extent, max(_DRAWN, spacing), size, rng)
+    canvas = Canvas(extent, max(_DRAWN, spacing), size, rng)
     _trunk(canvas, rng, child)
     sides = _pair(rng, child)
     truths = []
@@ -152,110 +149,13 @@ def lateral(seed: int, *, spacing: float = 0.16) -> Radiograph:
         Without hips.
     """
     rng = np.random.default_rng([seed, 44])
-    canvas = _Canvas(np.array((240.0, 300.0)), max(_DRAWN, spacing), 1.0, rng)
+    canvas = Canvas(np.array((240.0, 300.0)), max(_DRAWN, spacing), 1.0, rng)
     canvas.soft += canvas.rod((-160, 20), (160, 0), 95, 75, 0.006)
     canvas.bone += canvas.rod((-150, -40), (-40, -30), 45, 40, 0.004)
     canvas.bone += canvas.ball((-40, 0), 24)
     canvas.bone += canvas.rod((-35, 0), (20, 12), 16, 18)
     canvas.bone += canvas.rod((20, 12), (190, 30), 16, 15, hollow=0.5)
     return Radiograph(*_stored(canvas.exposed(spacing, rng), spacing, "MONOCHROME2"), ())
-
-
-class _Canvas:
-    """A picture being drawn: what the beam goes through of soft tissue, bone and metal."""
-
-    def __init__(self, extent: Point, step: float, size: float, rng: np.random.Generator) -> None:
-        rows, columns = np.round(extent / step).astype(int)
-        turn = np.radians(rng.normal(0, 2.5))
-        middle = extent[::-1] / 2 + rng.normal(0, 0.02, 2) * extent[::-1] + (0, 0.06 * extent[0])
-        self.step, self.size, self.middle, self.extent = step, size, middle, extent
-        self.turn = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-        x = ((np.arange(columns) + 0.5) * step - middle[0])[None]
-        y = ((np.arange(rows) + 0.5) * step - middle[1])[:, None]
-        matrix = self.turn / size
-        self.x = (matrix[0, 0] * x + matrix[0, 1] * y).astype(np.float32)
-        self.y = (matrix[1, 0] * x + matrix[1, 1] * y).astype(np.float32)
-        self.soft, self.bone, self.metal = (np.zeros(self.x.shape, np.float32) for _ in range(3))
-
-    def ball(
-        self, centre: Sequence[float] | Point, radius: float, weight: float = 0.012
-    ) -> Picture:
-        """Give a ball's thickness."""
-        away = (self.x - centre[0]) ** 2 + (self.y - centre[1]) ** 2
-        return np.asarray(weight * np.sqrt(np.maximum(radius**2 - away, 0)), dtype=np.float32)
-
-    def rod(
-        self,
-        start: Sequence[float] | Point,
-        end: Sequence[float] | Point,
-        first: float,
-        last: float,
-        weight: float = 0.02,
-        *,
-        hollow: float = 0.25,
-        cut: tuple[bool, bool] = (False, False),
-    ) -> Picture:
-        """Give a rod's thickness: radius at each end, share of its marrow, which ends are flat."""
-        axis = np.asarray(end, float) - np.asarray(start, float)
-        length = float(np.hypot(*axis))
-        along = ((self.x - start[0]) * axis[0] + (self.y - start[1]) * axis[1]) / length
-        part = np.clip(along / length, 0, 1)
-        away = (self.x - start[0] - part * axis[0]) ** 2 + (self.y - start[1] - part * axis[1]) ** 2
-        radius = first + (last - first) * part
-        thick = np.sqrt(np.maximum(radius**2 - away, 0))
-        thick -= hollow * np.sqrt(np.maximum((0.72 * radius) ** 2 - away, 0))
-        if cut[0]:
-            thick *= _edge(along)
-        if cut[1]:
-            thick *= _edge(length - along)
-        return np.asarray(weight * thick, dtype=np.float32)
-
-    def plate(
-        self, centre: Sequence[float] | Point, axes: Sequence[float], turn: float, weight: float
-    ) -> Picture:
-        """Give an oval plate with a denser rim."""
-        cos, sin = np.cos(turn), np.sin(turn)
-        x, y = self.x - centre[0], self.y - centre[1]
-        level = np.hypot((cos * x + sin * y) / axes[0], (cos * y - sin * x) / axes[1])
-        rim = np.exp(-(((level - 0.96) * min(axes) / 2.5) ** 2))
-        return np.asarray(weight * (_edge((1 - level) * min(axes) / 2) + 0.8 * rim))
-
-    def arc(self, centre: Point, radius: float, width: float, weight: float) -> Picture:
-        """Give the upper half of a ring."""
-        away = np.hypot(self.x - centre[0], self.y - centre[1])
-        ring = np.exp(-(((away - radius) / width) ** 2))
-        return np.asarray(weight * ring * _edge(centre[1] - 2 - self.y))
-
-    def box(self, corners: NDArray[np.float64], spacing: float) -> Box:
-        """Bound points of the pelvis, in pixels of the finished picture."""
-        placed = (corners * self.size) @ self.turn + self.middle
-        low, high = placed.min(0) / spacing, placed.max(0) / spacing
-        most = np.round(self.extent / spacing)[::-1]
-        low, high = np.clip(low, 0, most), np.clip(high, 0, most)
-        return (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
-
-    def exposed(self, spacing: float, rng: np.random.Generator) -> Picture:
-        """Turn thickness into a detector's picture, 0 to 1, bone bright, on the wanted grid."""
-        waves = _waves(self.x.shape, 30 / self.step, rng)
-        texture = _waves(self.x.shape, 1.6 / self.step, rng)
-        bone = self.bone * (1 + 0.10 * texture + 0.12 * waves)
-        image = rng.uniform(0.35, 0.75) * self.soft * (1 + 0.10 * waves) + bone
-        image = image / (image + rng.uniform(0.6, 1.3)) + 1.2 * np.minimum(self.metal, 0.5)
-        slope = rng.normal(0, 0.03, 2)
-        image += slope[0] * self.x / 200 + slope[1] * self.y / 200
-        row, column = np.array(image.shape) * (rng.uniform(0.05, 0.2), rng.choice([0.06, 0.92]))
-        tall = max(3, round(14 / self.step * self.size))
-        image[int(row) : int(row) + tall, int(column) : int(column) + tall // 2] += 0.5
-        shape = tuple(np.round(self.extent / spacing).astype(int))
-        if shape != image.shape:
-            zoom = [wanted / had for wanted, had in zip(shape, image.shape, strict=True)]
-            image = ndimage.zoom(image, zoom, order=1, grid_mode=True, mode="nearest")
-        blurred = ndimage.gaussian_filter(image, rng.uniform(0.3, 0.8) * max(1, 0.3 / spacing))
-        grain = rng.standard_normal(shape, dtype=np.float32)
-        grain = ndimage.gaussian_filter(grain, 0.5)
-        out = blurred + rng.uniform(0.01, 0.03) * grain
-        low, high = np.percentile(out, (0.2, 99.8))
-        return np.asarray(np.clip((out - low) / (high - low), 0, 1) ** rng.uniform(0.7, 1.3))
 
 
 @dataclass(frozen=True)
@@ -291,7 +191,7 @@ def _pair(rng: np.random.Generator, child: bool) -> tuple[_Side, _Side]:
     return sides[0], sides[1]
 
 
-def _trunk(canvas: _Canvas, rng: np.random.Generator, child: bool) -> None:
+def _trunk(canvas: Canvas, rng: np.random.Generator, child: bool) -> None:
     """Draw soft tissue, gas, sacrum and lumbar spine."""
     wide = rng.uniform(165, 215)
     canvas.soft += canvas.rod((0, -300), (0, 60), wide, wide, 0.006, hollow=0)
@@ -308,10 +208,10 @@ def _trunk(canvas: _Canvas, rng: np.random.Generator, child: bool) -> None:
         canvas.bone += canvas.rod((0, -115), (0, -42), 46, 12, 0.005)
     for height in (-138, -176, -214):
         flat = np.maximum(np.abs(canvas.x) / 25, np.abs(canvas.y - height) / 15)
-        canvas.bone += 0.18 * _edge((1 - flat) * 15) + 0.08 * _edge(2 - np.abs(flat - 1) * 15)
+        canvas.bone += 0.18 * edge((1 - flat) * 15) + 0.08 * edge(2 - np.abs(flat - 1) * 15)
 
 
-def _half_pelvis(canvas: _Canvas, hip: _Side, sign: int, child: bool) -> None:
+def _half_pelvis(canvas: Canvas, hip: _Side, sign: int, child: bool) -> None:
     """Draw ilium, ischium, pubis and the hip's socket."""
     m = np.array([sign, 1.0])
     hx = 66.0 if child else hip.head[0]
@@ -337,7 +237,7 @@ def _half_pelvis(canvas: _Canvas, hip: _Side, sign: int, child: bool) -> None:
 
 
 def _femur(
-    canvas: _Canvas, hip: _Side, sign: int, state: State, rng: np.random.Generator
+    canvas: Canvas, hip: _Side, sign: int, state: State, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Draw a femur, whole, broken or mended.
 
@@ -390,7 +290,7 @@ def _femur(
     return np.array(ends)
 
 
-def _small_femur(canvas: _Canvas, hip: _Side, sign: int) -> NDArray[np.float64]:
+def _small_femur(canvas: Canvas, hip: _Side, sign: int) -> NDArray[np.float64]:
     """Draw a small child's femur, whose head is still cartilage but for a nucleus."""
     m = np.array([sign, 1.0])
     crest, foot = m * hip.crest, m * hip.foot
@@ -406,7 +306,7 @@ def _small_femur(canvas: _Canvas, hip: _Side, sign: int) -> NDArray[np.float64]:
 
 
 def _hardware(
-    canvas: _Canvas,
+    canvas: Canvas,
     bones: tuple[Point, Point, Point],
     radius: float,
     prosthesis: bool,
@@ -442,22 +342,6 @@ def _hardware(
             hole = low + part * (end - low)
             canvas.metal += canvas.rod(hole, hole - 34 * aside, 2.2, 2.2, 0.08)
     canvas.metal += canvas.rod(tip, low, 5, 5, 0.05)
-
-
-def _edge(distance: Picture) -> Picture:
-    """Go from 0 to 1 within about two millimetres around where the distance is zero."""
-    return np.asarray(1 / (1 + np.exp(-np.clip(2.5 * distance, -30, 30))), dtype=np.float32)
-
-
-def _waves(shape: tuple[int, ...], width: float, rng: np.random.Generator) -> Picture:
-    """Draw a smooth random picture, mean 0 and deviation 1; ``width`` in pixels."""
-    coarse = max(1, int(width / 2))
-    white = rng.standard_normal([size // coarse + 2 for size in shape], dtype=np.float32)
-    smooth = ndimage.gaussian_filter(white, max(width / coarse, 0.5))
-    smooth = (smooth - smooth.mean()) / smooth.std()
-    return np.asarray(
-        ndimage.zoom(smooth, coarse, order=1)[: shape[0], : shape[1]], dtype=np.float32
-    )
 
 
 def _stored(
