@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from html import unescape
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -111,17 +112,19 @@ class Served:
         answer = self.reader.get("/open", params={"accession": accession}, follow_redirects=True)
         assert answer.status_code == 200
         assert answer.url.path.startswith("/cases/")
-        return text_of(answer.text)
+        return unescape(text_of(answer.text))
 
 
 @contextmanager
 def served(example: str, folder: Path) -> Iterator[Served]:
-    """Serve a new site of an example, whose exams are whole after a second."""
+    """Serve a new site of an example, on free ports, whose exams are whole after 2 seconds."""
     made = CliRunner().invoke(app, ["init", str(folder), "--example", example])
     assert made.exit_code == 0, made.output
     (pipeline,) = (folder / "pipelines").iterdir()
     text = re.sub(r"(?m)^  quiet: \w+$", "  quiet: 2s", pipeline.read_text())
     pipeline.write_text(re.sub(r"(?m)^  deadline: \w+$", "  deadline: 10s", text))
+    settings = folder / "overread.yaml"
+    settings.write_text(re.sub(r"port: \d+", "port: 0", settings.read_text()))
     with running(folder) as hospital, _browser(hospital) as reader, _browser(hospital) as engineer:
         _sign_in(reader, hospital, "reader")
         _sign_in(engineer, hospital, "engineer")

@@ -10,6 +10,7 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -20,6 +21,8 @@ from pydantic import (
     Field,
     PlainSerializer,
     SecretStr,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -202,6 +205,53 @@ class ModelServer(Frozen):
     url: str = Field(pattern=r"^(http|grpc)://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):\d{1,5}$")
 
 
+class FhirServer(Frozen):
+    """A FHIR server (R4 or later). Its key in ``fhir`` is the name that pipelines give it.
+
+    Attributes
+    ----------
+    plain_http : bool
+        Whether ``url`` may be ``http://`` to another machine than this one.
+    url : str
+        Its base address, as ``https://ehr.hospital/fhir``.
+    token : SecretStr, optional
+        Bearer token.
+    patient_systems : dict
+        IssuerOfPatientID to the ``system`` of the identifiers that FHIR knows its patients by. The
+        empty one stands for images that name no issuer.
+    certificate_authority : Path, optional
+        PEM file of who signed the server's certificate, relative to the site folder; where left
+        out, the system's.
+    timeout : timedelta
+        How long it may be silent.
+    """
+
+    plain_http: bool = False
+    url: str
+    token: SecretStr | None = None
+    patient_systems: dict[str, Annotated[str, Field(min_length=1, pattern=r"^[^|\s]+$")]] = Field(
+        min_length=1
+    )
+    certificate_authority: Path | None = None
+    timeout: Duration = timedelta(seconds=10)
+
+    @field_validator("url")
+    @classmethod
+    def _safe(cls, url: str, info: ValidationInfo) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+            raise ValueError(f"{url!r} is no base address; write one as https://ehr.hospital/fhir")
+        if parts.query or parts.fragment:
+            raise ValueError(f"{url!r} has more than a base address; write it without ? and #")
+        here = parts.hostname in {"127.0.0.1", "::1", "localhost"}
+        if parts.scheme == "http" and not here and not info.data.get("plain_http"):
+            raise ValueError(
+                f"{url!r} would carry patients' values in the clear; write https://, or "
+                "plain_http: true beside it"
+            )
+        return url.rstrip("/")
+
+
 class Portal(Frozen):
     """The web.
 
@@ -305,6 +355,7 @@ class Settings(Frozen):
     senders: tuple[Sender, ...] = ()
     destinations: dict[AETitle, DestinationSettings] = Field(default_factory=dict)
     model_servers: dict[str, ModelServer] = Field(default_factory=dict)
+    fhir: dict[str, FhirServer] = Field(default_factory=dict)
     portal: Portal = Portal()
     engine: Engine = Engine()
     containers: Containers = Containers()

@@ -66,6 +66,7 @@ def step_request(site: SiteFolder, job: Job, name: str, folder: JobFolder) -> di
             "stage": job.stage,
             "device": site.settings.engine.device,
             "tables": str(site.settings.tables),
+            "fhir": {},
             "models": [
                 model["card"] for model in models_of(steps, upstream(steps, name), job.models)
             ],

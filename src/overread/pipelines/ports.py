@@ -54,6 +54,9 @@ class Context:
         is the first GPU that the model's runtime sees, else the CPU.
     tables : str
         Folder of the site's tables (CSV), which steps may read; empty where there is none.
+    fhir : mapping
+        Of a step that asks for values of a FHIR server: what the engine has found there, by the
+        value's name: ``written``, ``unit`` and ``where``; or ``missing`` or ``refused``, and why.
     """
 
     job: str
@@ -66,6 +69,7 @@ class Context:
     models: tuple[ModelCard, ...] = ()
     device: str = "cpu"
     tables: str = ""
+    fhir: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 class Progress(Protocol):
