@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -124,11 +125,17 @@ def served(example: str, folder: Path) -> Iterator[Served]:
     text = re.sub(r"(?m)^  quiet: \w+$", "  quiet: 2s", pipeline.read_text())
     pipeline.write_text(re.sub(r"(?m)^  deadline: \w+$", "  deadline: 10s", text))
     settings = folder / "overread.yaml"
-    settings.write_text(re.sub(r"port: \d+", "port: 0", settings.read_text()))
+    settings.write_text(re.sub(r"port: \d+", lambda _: f"port: {_port()}", settings.read_text()))
     with running(folder) as hospital, _browser(hospital) as reader, _browser(hospital) as engineer:
         _sign_in(reader, hospital, "reader")
         _sign_in(engineer, hospital, "engineer")
         yield Served(hospital, reader, engineer)
+
+
+def _port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def _browser(hospital: Hospital) -> httpx.Client:

@@ -77,7 +77,7 @@ class GeometryError(Refused):
         A short name: ``several volumes``, ``missing slice``, ``gantry tilt``,
         ``uneven increment``, ``mixed orientation``, ``mixed size``, ``mixed spacing``,
         ``localiser``, ``duplicate position``, ``too few slices``, ``no position``,
-        ``invalid orientation``.
+        ``invalid orientation``, ``mixed frame of reference``, ``mixed patients``.
     """
 
     def __init__(self, problem: str, message: str) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from overread.engine.doors import opened
+from overread.engine.folders import JobFolder, digests, remove
 from overread.engine.outside import _check
 from overread.engine.sandbox import Box, Child
 from overread.errors import StepFailed
@@ -141,13 +144,40 @@ def test_links_that_are_put_in_while_files_are_looked_at_are_not_followed(tmp_pa
     assert stat.S_IMODE((secret / "key").stat().st_mode) == 0o600
 
 
-def test_folders_without_end_are_refused(tmp_path: Path) -> None:
-    handle = os.open(tmp_path, os.O_PATH)
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Path]:
+    """A folder with more folders within folders than Python can go down."""
+    place = tmp_path / "deep"
+    place.mkdir()
+    handle = os.open(place, os.O_PATH)
     for _ in range(1200):
         os.mkdir("d", dir_fd=handle)
         inner = os.open("d", os.O_PATH | os.O_DIRECTORY, dir_fd=handle)
         os.close(handle)
         handle = inner
     os.close(handle)
-    with pytest.raises(StepFailed, match="deep"):
-        _check(tmp_path)
+    yield place
+    subprocess.run(["rm", "-rf", str(place)], check=True)
+
+
+def test_folders_without_end_are_no_output(deep: Path) -> None:
+    with pytest.raises(StepFailed, match="deeper than 64 folders"):
+        _check(deep)
+    with pytest.raises(StepFailed, match="without end"):
+        digests(deep)
+
+
+def test_folders_without_end_can_be_removed(deep: Path) -> None:
+    """Else the janitor would fail at them for ever, and never come to those of other jobs."""
+    folder = JobFolder(deep.parent)
+    deep.rename(folder.unfinished("seg"))
+    folder.fresh("seg")
+    assert list(folder.unfinished("seg").iterdir()) == []
+
+
+def test_a_link_is_removed_and_not_what_it_leads_to(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir(mode=0o500)
+    (tmp_path / "link").symlink_to(kept)
+    remove(tmp_path / "link")
+    assert os.listdir(tmp_path) == ["kept"] and stat.S_IMODE(kept.stat().st_mode) == 0o500

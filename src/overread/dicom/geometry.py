@@ -113,7 +113,7 @@ def stack(series: Series, chosen: Sequence[tuple[str, int]] = ()) -> tuple[Plane
     Raises
     ------
     GeometryError
-        A plane does not say where it lies, or they differ in orientation, size or spacing.
+        A plane does not say where it lies, or they differ in space, orientation, size or spacing.
     ValueError
         A chosen plane is not in the series.
     """
@@ -158,7 +158,7 @@ def make_affine(first: Plane, step: Vector) -> Affine:
 
 
 def check_alike(found: Sequence[Plane]) -> None:
-    """Raise a GeometryError where planes differ in orientation, size or spacing."""
+    """Raise a GeometryError where planes differ in space, orientation, size or spacing."""
     for plane in found[1:]:
         if error := difference(plane, found[0]):
             raise error
@@ -166,6 +166,13 @@ def check_alike(found: Sequence[Plane]) -> None:
 
 def difference(plane: Plane, first: Plane) -> GeometryError | None:
     """Say in what a plane differs from another, such that both cannot be slices of one volume."""
+    spaces = [str(one.instance.header.get("FrameOfReferenceUID") or "") for one in (plane, first)]
+    if all(spaces) and spaces[0] != spaces[1]:
+        return GeometryError(
+            "mixed frame of reference",
+            f"{plane.name} lies in frame of reference {spaces[0]}, {first.name} in {spaces[1]}: "
+            "their positions have nothing to do with each other; one frame was expected",
+        )
     angle = max(
         _between(first.along_row, plane.along_row), _between(first.along_column, plane.along_column)
     )

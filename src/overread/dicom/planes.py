@@ -154,11 +154,26 @@ def planes(series: Series) -> Iterator[Plane]:
     Raises
     ------
     GeometryError
-        ``no position`` where an image does not say where it lies; ``invalid orientation`` where
-        its directions are not two perpendicular unit vectors.
+        ``mixed patients`` where an image is of another patient or study than the first; ``no
+        position`` where an image does not say where it lies; ``invalid orientation`` where its
+        directions are not two perpendicular unit vectors.
     """
+    first = _whose(series.instances[0])
     for instance in series:
+        if _whose(instance) != first:
+            raise GeometryError(
+                "mixed patients",
+                f"image {instance.uid} is of another patient or study than image "
+                f"{series.instances[0].uid}; a series of one patient was expected",
+            )
         yield from _planes(instance)
+
+
+def _whose(instance: Instance) -> list[str]:
+    return [str(instance.header.get(keyword) or "") for keyword in _WHOSE]
+
+
+_WHOSE = ("PatientID", "IssuerOfPatientID", "StudyInstanceUID")
 
 
 def _planes(instance: Instance) -> Iterator[Plane]:

@@ -162,9 +162,11 @@ def _pixels(
         raise ValueError("a segmentation has at least one segment; the mask describes none")
     numbered = tuple(replace(one, number=index) for index, one in enumerate(segments, start=1))
     if form == "fractional":
-        stacked = np.stack(layers, axis=-1).astype(np.float32, copy=False)
-        # What rounds to 0 is 0, so that its frames can be left out.
-        stacked[stacked < 0.5 / FULL] = 0
+        stacked = np.stack(layers, axis=-1, dtype=np.float32)
+        # In the steps that are stored: what rounds to 0 is left out, and highdicom, which looks for
+        # every different value, finds 256.
+        np.rint(stacked * FULL, out=stacked)
+        stacked /= FULL
         return stacked, numbered
     labels = np.zeros(layers[0].shape, np.uint8 if len(layers) < 256 else np.uint16)
     for number, layer in enumerate(layers, start=1):

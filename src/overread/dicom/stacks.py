@@ -68,7 +68,9 @@ class Split:
     by : str
         What varies: an attribute, as in conditions (``EchoTime``).
     number : int
-        Of the different values at each position, in ascending order, which: from 1.
+        Of the different values at each position, in ascending order, which: from 1. Where that
+        gives different values, every position must have as many: else one that lacks the first
+        would give its second.
     value : float or str, optional
         Instead of ``number``: the value itself. A text may be any one of several values
         (``ImageType``).
@@ -155,8 +157,8 @@ def arrange(series: Series, policies: Policies = STRICT) -> Arrangement:
     ------
     GeometryError
         `problem` is one of those of `Policies`, ``several volumes``, or one that no policy can
-        help: ``duplicate position``, ``mixed size``, ``mixed spacing``, ``too few slices``, ``no
-        position``, ``invalid orientation``.
+        help: ``duplicate position``, ``mixed patients``, ``too few slices``, ``no position``,
+        ``invalid orientation``.
     """
     found, left_out = _without_localisers(list(planes(series)), policies)
     found, others = _largest(found, policies)
@@ -260,25 +262,10 @@ def _sorting(value: Value) -> tuple[Any, ...]:
 
 def _take(found: list[Plane], split: Split) -> Parted:
     """Keep the planes of one of the volumes."""
-    kept: list[Plane] = []
-    for place in _positions(found):
-        values = [_value(plane, split.by) for plane in place]
-        if split.value is None:
-            different = sorted(set(values), key=_sorting)
-            if len(different) < split.number:
-                raise GeometryError(
-                    "several volumes",
-                    f"number {split.number} of {split.by} was asked for; at the position of "
-                    f"{place[0].name} there are {_listed(different)}",
-                )
-            wanted = different[split.number - 1]
-            kept += [plane for plane, value in zip(place, values, strict=True) if value == wanted]
-        else:
-            kept += [
-                plane
-                for plane, value in zip(place, values, strict=True)
-                if _matches(value, split.value)
-            ]
+    if split.value is None:
+        kept = _numbered(found, split.by, split.number)
+    else:
+        kept = [plane for plane in found if _matches(_value(plane, split.by), split.value)]
     if not kept:
         there = sorted({_value(plane, split.by) for plane in found}, key=_sorting)
         raise GeometryError(
@@ -291,6 +278,35 @@ def _take(found: list[Plane], split: Split) -> Parted:
         for plane in found
         if plane not in chosen
     ]
+
+
+def _numbered(found: Sequence[Plane], by: str, number: int) -> list[Plane]:
+    """Keep, of the different values at each position, the planes that have the n-th."""
+    kept: list[Plane] = []
+    wanted: set[Value] = set()
+    counts: dict[int, tuple[Plane, list[Value]]] = {}
+    for place in _positions(found):
+        values = [_value(plane, by) for plane in place]
+        different = sorted(set(values), key=_sorting)
+        if len(different) < number:
+            raise GeometryError(
+                "several volumes",
+                f"number {number} of {by} was asked for; at the position of {place[0].name} there "
+                f"are {_listed(different)}",
+            )
+        chosen = different[number - 1]
+        kept += [plane for plane, value in zip(place, values, strict=True) if value == chosen]
+        wanted.add(chosen)
+        counts.setdefault(len(different), (place[0], different))
+    if len(counts) > 1 and len(wanted) > 1:
+        few, many = counts[min(counts)], counts[max(counts)]
+        raise GeometryError(
+            "several volumes",
+            f"number {number} of {by} was asked for; at the position of {few[0].name} there are "
+            f"{_listed(few[1])}, at that of {many[0].name} {_listed(many[1])}, so that it is not "
+            "the same volume at both: an image is missing, or the pipeline must name the value",
+        )
+    return kept
 
 
 def _matches(value: Value, wanted: float | str) -> bool:

@@ -21,6 +21,7 @@ from overread.dicom.planes import Affine, Plane
 from overread.dicom.sampling import interpolate_slices, straighten
 from overread.dicom.stacks import STRICT, Arrangement, Policies, arrange
 from overread.dicom.study import Instance, Series
+from overread.errors import Refused
 
 __all__ = [
     "HOUNSFIELD", "Affine", "Mask", "Probability", "Source", "Volume", "read_planes", "read_volume",
@@ -259,7 +260,8 @@ def read_volume(series: Series, policies: Policies = STRICT) -> Volume:
     GeometryError
         The slices make no regular grid.
     Refused
-        An image has no pixels, colour pixels, or pixels that cannot be decoded.
+        An image has no pixels, colour pixels, or pixels that cannot be decoded; or the values of
+        some are of another kind (RescaleType, Units).
     """
     return read_planes(arrange(series, policies))
 
@@ -280,6 +282,13 @@ def read_planes(arrangement: Arrangement) -> Volume:
     if not np.array_equal(arrangement.places, np.arange(len(planes))):
         array = interpolate_slices(array, arrangement.places)
     affine = arrangement.affine
+    units = {_unit(plane): plane for plane in planes}
+    if len(units) > 1:
+        raise Refused(
+            "the values of the images are of different kinds: "
+            + ", ".join(f"{unit} in {plane.name}" for unit, plane in units.items())
+            + "; one was expected"
+        )
     header = planes[0].instance.header
     frame_of_reference = str(header.get("FrameOfReferenceUID", ""))
     source = None

@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
 from overread import __version__
-from overread.dicom.study import Origin
-from overread.engine import child
+from overread.dicom.study import Exam, Origin
+from overread.engine import child, fhir
 from overread.engine.folders import EXAM, JobFolder
 from overread.engine.opening import operator_folder
 from overread.engine.outside import launch
@@ -212,12 +212,13 @@ def run_pipeline(  # noqa: PLR0917 - as of `run_operator`
     """
     folder = JobFolder(out)
     folder.lay_out((file, Origin()) for file in images)
+    headers = [dcmread(file, stop_before_pixels=True) for file in images]
     job = _job(site, pipeline)
     rows = [Ran(name, pipeline.steps[name].use) for name in order(pipeline)]
     for ran in rows:
         folder.fresh(ran.step)
         request = step_request(site, job, ran.step, folder)
-        _run(ran, request, folder, run, told)
+        _run(ran, request, folder, _asking(run, site, headers), told)
         if ran.state != StepState.DONE:
             break
     return rows
@@ -257,8 +258,23 @@ def run_operator(  # noqa: PLR0917 - what a step is made of, in the order it is 
     )  # fmt: skip
     ran = Ran(name, name)
     folder.fresh(name)
-    _run(ran, step_request(site, _job(site, pipeline), name, folder), folder, run, told)
+    exams = [value for value in inputs.values() if isinstance(value, Exam)]
+    headers = [image.header for exam in exams for image in exam]
+    request = step_request(site, _job(site, pipeline), name, folder)
+    _run(ran, request, folder, _asking(run, site, headers), told)
     return ran
+
+
+def _asking(run: Run, site: SiteFolder, headers: Sequence[Dataset]) -> Run:
+    """Ask FHIR servers for what a step names, before it is run."""
+
+    def asking(request: dict[str, Any]) -> dict[str, Any]:
+        if values := fhir.asked(request):
+            images, seconds = fhir.said_by(headers), request["timeout"]
+            request["context"]["fhir"] = fhir.ask(values, images, site.settings, seconds)
+        return run(request)
+
+    return asking
 
 
 def _run(ran: Ran, request: dict[str, Any], folder: JobFolder, run: Run, told: Told) -> None:

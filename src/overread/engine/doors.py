@@ -27,6 +27,9 @@ from overread.errors import StepFailed
 
 _CHUNK = 1 << 18
 _CONNECT_SECONDS = 10.0
+_AT_ONCE = 16
+"""Connections through a door; each takes two of the files that the worker may have open."""
+
 
 
 @contextmanager
@@ -50,10 +53,11 @@ def opened(box: Path, servers: Mapping[str, tuple[str, int]]) -> Iterator[None]:
         return
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="doors", daemon=True)
-    sockets = {name: _bind(box, name) for name in servers}
+    sockets: dict[str, socket.socket] = {}
     thread.start()
     try:
         for name, address in servers.items():
+            sockets[name] = _bind(box, name)
             serving = _serve(sockets[name], address)
             asyncio.run_coroutine_threadsafe(serving, loop).result()
         yield
@@ -64,7 +68,7 @@ def opened(box: Path, servers: Mapping[str, tuple[str, int]]) -> Iterator[None]:
         loop.close()
         for name, door in sockets.items():
             door.close()
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # what the child has put in its place goes with the box
                 (box / _door(name)).unlink()
 
 
@@ -89,7 +93,19 @@ def _bind(box: Path, name: str) -> socket.socket:
 
 
 async def _serve(door: socket.socket, address: tuple[str, int]) -> None:
+    inside: set[asyncio.StreamWriter] = set()
+
     async def enter(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(inside) >= _AT_ONCE:
+            writer.close()
+            return
+        inside.add(writer)
+        try:
+            await pass_on(reader, writer)
+        finally:
+            inside.discard(writer)
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 far_reader, far_writer = await asyncio.open_connection(*address)

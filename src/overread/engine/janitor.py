@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import structlog
 from sqlalchemy import select
 
+from overread.engine.folders import remove
 from overread.engine.jobs import workflow_id
 from overread.engine.leases import hold
 from overread.engine.workflows import Workflows
@@ -111,5 +111,5 @@ class Janitor:
                 if state not in ENDED or ended_at is None or ended_at > now - self.keep_work
             }
         for name in names - kept:
-            shutil.rmtree(self.work / name, ignore_errors=True)
+            remove(self.work / name)
         self.workflows.forget(now - self.keep_work)

@@ -20,6 +20,7 @@ import structlog
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from overread.engine import fhir
 from overread.engine.folders import JobFolders, digests
 from overread.engine.headers import origin_of
 from overread.engine.keeping import keep_results
@@ -37,6 +38,7 @@ from overread.pipelines.ports import Progress
 from overread.site import SiteFolder
 from overread.store.archive import Archive
 from overread.store.database import Database
+from overread.store.exams import members
 from overread.store.tables import (
     Arrival,
     Association,
@@ -50,6 +52,9 @@ _log = structlog.get_logger(__name__)
 
 QUEUE = "jobs"
 _WORKFLOW = "job"
+_FHIR = "fhir"
+"""Beside a step's ports in what it was given: what FHIR servers said."""
+
 _WATCH_SECONDS = 0.5
 
 
@@ -235,6 +240,7 @@ class Jobs:
         if request is None:
             return
         try:
+            self._ask(job_id, attempt, name, request)
             answer = child.run(
                 request,
                 request["timeout"],
@@ -258,6 +264,24 @@ class Jobs:
         self._finish(
             job_id, attempt, name, StepState.DONE, outputs=outputs, report=answer["account"]
         )
+
+    def _ask(self, job_id: str, attempt: int, name: str, request: dict[str, Any]) -> None:
+        """Ask FHIR servers for what the step names, and keep with the step what they said."""
+        values = fhir.asked(request)
+        if not values or request["context"]["fhir"]:
+            return
+        with self.database.read() as session:
+            images = [
+                {key: getattr(image, key) for key in fhir.SAID_BY_IMAGES}
+                for image, _ in members(session, session.get_one(Job, job_id).exam_id)
+            ]
+        look = self._watch(job_id, attempt)
+        told = fhir.ask(values, images, self.site.settings, request["timeout"], look)
+        request["context"]["fhir"] = told
+        with self.database.write() as session:
+            self._own(session, job_id, attempt)
+            run = _step_run(session, job_id, attempt, name)
+            run.inputs = {**run.inputs, _FHIR: told}
 
     def _watch(self, job_id: str, attempt: int) -> Callable[[], None]:
         """Return a check, to be called while a step runs, that raises when it must not go on."""
@@ -314,8 +338,10 @@ class Jobs:
                 return None
             run.state, run.runs, run.worker = StepState.RUNNING, run.runs + 1, self.boot
             run.started_at, run.ended_at, run.error, run.log = datetime.now(UTC), None, "", ""
-            run.inputs, run.progress = _inputs(session, job, name), {}
+            told = _told_before(session, job, name)
+            run.inputs, run.progress = {**_inputs(session, job, name), **told}, {}
             request = step_request(self.site, job, name, folder)
+            request["context"]["fhir"] = told.get(_FHIR, {})
         folder.fresh(name)
         return request
 
@@ -423,6 +449,25 @@ def _step_run(session: Session, job_id: str, attempt: int, name: str) -> StepRun
             StepRun.job_id == job_id, StepRun.attempt == attempt, StepRun.name == name
         )
     ).one()
+
+
+def _told_before(session: Session, job: Job, name: str) -> dict[str, Any]:
+    """Return what FHIR servers said when the step ran before, so that it makes the same again.
+
+    What an earlier attempt ended badly with does not count: a person may have corrected it there.
+    """
+    rows = session.scalars(
+        select(StepRun)
+        .where(StepRun.job_id == job.id, StepRun.name == name)
+        .order_by(StepRun.attempt.desc())
+    )
+    said = (
+        row.inputs[_FHIR]
+        for row in rows
+        if _FHIR in row.inputs and (row.attempt == job.attempt or row.state == StepState.DONE)
+    )
+    newest = next(said, None)
+    return {_FHIR: newest} if newest else {}
 
 
 def _inputs(session: Session, job: Job, name: str) -> dict[str, Any]:

@@ -17,14 +17,14 @@ from __future__ import annotations
 import inspect
 import os
 import stat
-import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from overread import registry
 from overread.engine import containers, programs
+from overread.engine.folders import remove
 from overread.engine.runs import Ended, Run
 from overread.engine.sandbox import Box, Launch
 from overread.engine.usage import Meter
@@ -35,6 +35,9 @@ from overread.operators.run import read_settings
 from overread.pipelines.ports import signature
 from overread.settings import Settings
 from overread.site import SiteFolder
+
+_DEEPEST = 64
+"""Folders within folders."""
 
 _LINE = 300
 """Characters of a program's last line, as a reason shows it."""
@@ -150,28 +153,38 @@ def _enter(exchange: Path) -> int:
 def _check(folder: Path) -> None:
     """Make all in a folder readable for everybody; refuse what is neither folder nor plain file.
 
+    The child that laid it out may still hold it and change it meanwhile, so nothing is looked at by
+    a path that a link could lead astray.
+
     Raises
     ------
     StepFailed
-        Something is a link, a device, a pipe or the like.
+        Something is a link, a device, a pipe or the like, or lies too deep.
     """
-    for path in _all(folder):
-        mode = path.lstat().st_mode
-        name = f"/{path.relative_to(folder.parent if folder.name == OUT else folder)}"
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise StepFailed(f"{name} is a {_kind(mode)}; only files and folders may be there")
-        with suppress(PermissionError):  # of another user: it is readable, or the child will say so
-            path.chmod(0o755 if stat.S_ISDIR(mode) else 0o644)
+    shown = folder.parent if folder.name == OUT else folder
+    for place, folders, names, handle in os.fwalk(folder, onerror=_again):
+        where = Path(place).relative_to(shown)
+        if len(where.parts) > _DEEPEST:
+            raise StepFailed(f"/{Path(*where.parts[:3])}… is deeper than {_DEEPEST} folders")
+        for name in sorted(folders + names):
+            entry = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=handle)
+            try:
+                _permit(entry, f"/{where / name}")
+            finally:
+                os.close(entry)
 
 
-def _all(folder: Path) -> Iterator[Path]:
-    """Yield what is below a folder, a folder before what is in it, however deep."""
-    front = [folder]
-    while front:
-        for path in sorted(front.pop().iterdir()):
-            yield path
-            if stat.S_ISDIR(path.lstat().st_mode):
-                front.append(path)
+def _permit(entry: int, name: str) -> None:
+    mode = os.fstat(entry).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise StepFailed(f"{name} is a {_kind(mode)}; only files and folders may be there")
+    with suppress(PermissionError):  # of another user: it is readable, or the child will say so
+        # A handle of this kind cannot be given modes, what it stands for can.
+        Path(f"/proc/self/fd/{entry}").chmod(0o755 if stat.S_ISDIR(mode) else 0o644)
+
+
+def _again(error: OSError) -> None:
+    raise error
 
 
 def _kind(mode: int) -> str:
@@ -188,10 +201,3 @@ def _kind(mode: int) -> str:
 def _with_last_line(ended: Ended) -> str:
     last = next((line for line in reversed(ended.log.splitlines()) if line.strip()), "")
     return f"{ended.failed}: {last.strip()[:_LINE]}" if last else ended.failed
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder that a program wrote to, whatever it did to the modes of what is in it."""
-    if folder.exists():  # by programs that do not stumble over the depth of folders
-        for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
-            subprocess.run([*command, "--", str(folder)], check=False, stderr=subprocess.DEVNULL)

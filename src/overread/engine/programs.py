@@ -90,9 +90,13 @@ def _walls(task: Run, settings: Settings) -> list[str]:
         walls += ["--ro-bind-try", place, place]
     walls += _bound("--ro-bind", settings.engine.programs)
     shown = [*map(Path, SYSTEM), *settings.engine.programs]
-    for path in sorted({settings.root, settings.data}):
-        if any(path.is_relative_to(place) for place in shown):
-            walls += ["--tmpfs", str(path)]
+    hidden = [
+        str(path)
+        for path in sorted({settings.root, settings.data})
+        if any(path.is_relative_to(place) for place in shown)
+    ]
+    for path in hidden:
+        walls += ["--tmpfs", path]
     walls += _bound(
         "--ro-bind", (one for one in settings.engine.programs if one.is_relative_to(settings.root))
     )
@@ -101,8 +105,10 @@ def _walls(task: Run, settings: Settings) -> list[str]:
     for name in (IN, PARAMETERS):
         walls += ["--ro-bind", str(task.folder / name), f"/{name}"]
     walls += ["--bind", str(task.folder / OUT), f"/{OUT}", "--chdir", f"/{OUT}"]
+    for path in ("/", "/dev", *hidden):
+        walls += ["--remount-ro", path]  # what is mounted below it stays as it is
     # Within the user namespace the kernel counts the processes of this program, and no others.
-    return [*walls, "--remount-ro", "/", "--", "prlimit", f"--nproc={task.box.tasks}", "--"]
+    return [*walls, "--", "prlimit", f"--nproc={task.box.tasks}", "--"]
 
 
 def _bound(how: str, paths: Iterable[Path]) -> list[str]:

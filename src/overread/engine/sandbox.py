@@ -42,7 +42,6 @@ Launch = Callable[[float, Callable[[], None]], dict[str, Any]]
 """Runs a step's program outside: given the seconds it has, and what to call while it waits. Returns
 ``log`` (what it printed), and ``notes`` or ``failed`` (why)."""
 
-_NOTHING_OUTSIDE = {"failed": "this step has no program to run outside", "log": ""}
 _READ_SECONDS = 5.0
 """That a step has at least to say what came of its program."""
 
@@ -164,7 +163,7 @@ class Box:
         for path in _there(within | set(self.readable)):
             walls += ["--ro-bind", path, path]
         walls += ["--bind", str(self.work), str(self.work), "--chdir", str(self.work)]
-        for path in ("/", *map(str, sorted(hidden))):
+        for path in ("/", "/dev", *map(str, sorted(hidden))):
             walls += ["--remount-ro", path]  # what is mounted below it stays as it is
         return walls
 
@@ -255,13 +254,8 @@ class Child:
         if not self._ready:
             self._answer(_START_SECONDS, watch)
             self._ready = True
-        _, stdin, _ = self._pipes()
         with doors.opened(self.box.work, request.get("servers", {})):
-            try:
-                stdin.write(json.dumps(request).encode() + b"\n")
-                stdin.flush()
-            except BrokenPipeError:
-                raise StepFailed(self._obituary()) from None
+            self._tell(request, timeout, watch)
             answer = self._answer(timeout, watch, progress, outside)
         if "refused" in answer:
             raise Refused(answer["refused"])
@@ -296,6 +290,26 @@ class Child:
             raise StepFailed("its process is gone")
         return process, process.stdin, process.stdout
 
+    def _tell(self, message: dict[str, Any], timeout: float, watch: Callable[[], None]) -> None:
+        """Write a line to the child, which may have stopped reading."""
+        _, stdin, _ = self._pipes()
+        left, ends = json.dumps(message).encode() + b"\n", time.monotonic() + timeout
+        os.set_blocking(stdin.fileno(), False)
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(stdin, selectors.EVENT_WRITE)
+                while left:
+                    watch()
+                    if time.monotonic() > ends:
+                        raise StepFailed(_too_long(timeout))
+                    if selector.select(_WATCH_SECONDS):
+                        left = left[os.write(stdin.fileno(), left) :]
+        except BrokenPipeError:
+            raise StepFailed(self._obituary()) from None
+        except BaseException:  # raised again
+            self.stop()
+            raise
+
     def _answer(
         self,
         timeout: float,
@@ -304,7 +318,7 @@ class Child:
         outside: Launch | None = None,
     ) -> dict[str, Any]:
         """Wait for what the child says of the step; on the way, how far it has come."""
-        process, stdin, stdout = self._pipes()
+        process, _, stdout = self._pipes()
         ends, looked = time.monotonic() + timeout, 0.0
 
         def look() -> None:
@@ -316,14 +330,15 @@ class Child:
                 selector.register(stdout, selectors.EVENT_READ)
                 while (answer := self._said(progress)) is None or "outside" in answer:
                     left = ends - time.monotonic()
-                    if answer is not None:
-                        told = outside(left, look) if outside else _NOTHING_OUTSIDE
-                        stdin.write(json.dumps(told).encode() + b"\n")
-                        stdin.flush()
-                        ends = max(ends, time.monotonic() + _READ_SECONDS)
-                        continue
                     if left <= 0:
-                        raise StepFailed(f"it ran longer than its {timeout:g} s and was stopped")
+                        raise StepFailed(_too_long(timeout))
+                    if answer is not None:
+                        if outside is None:  # or no more: each time gives the child some seconds
+                            raise StepFailed("it asked for a program that the step does not have")
+                        told, outside = outside(left, look), None
+                        ends = max(ends, time.monotonic() + _READ_SECONDS)
+                        self._tell(told, _READ_SECONDS, look)
+                        continue
                     if time.monotonic() - looked > _WATCH_SECONDS:
                         look()
                         looked = time.monotonic()
@@ -367,6 +382,10 @@ class Child:
             }.get(name, "")
             return f"its process died of {name}{hint}"
         return f"its process ended by itself with exit code {code}"
+
+
+def _too_long(timeout: float) -> str:
+    return f"it ran longer than its {timeout:g} s and was stopped"
 
 
 def _answer_of(line: bytes) -> dict[str, Any]:

@@ -84,7 +84,12 @@ SIDE = 64
 
 
 def volume_appearance(
-    array: NDArray[Any], affine: Affine, threshold: Threshold, *, has_unit: bool = False
+    array: NDArray[Any],
+    affine: Affine,
+    threshold: Threshold,
+    *,
+    has_unit: bool = False,
+    lowest: float | None = None,
 ) -> dict[str, float]:
     """Measure what a volume looks like.
 
@@ -98,6 +103,9 @@ def volume_appearance(
         Gives the value that parts the body from what surrounds it, or none.
     has_unit : bool
         Whether values have a unit, so that they mean something by themselves.
+    lowest : float, optional
+        Values below it count as this: of CT, air, so that what some scanners write around their
+        round field of view (-2000, -3024) does not make a body of the air in it.
 
     Returns
     -------
@@ -108,7 +116,7 @@ def volume_appearance(
     turn = turn_to_axial(affine)
     steps = [float(np.linalg.norm(affine[:3, axis])) for axis in turn.order]
     whole = turn.turn(array)
-    small, coarse = _coarse(whole, steps)
+    small, coarse = _coarse(whole, steps, lowest)
     limit = threshold(small)
     if limit is None:
         return {}
@@ -131,7 +139,7 @@ def volume_appearance(
     found["solid"] = float((bright & body).sum() / body.sum())
     quarter = len(whole) // 4
     middle = whole[quarter : len(whole) - quarter]
-    smooth = _smoothness(middle[:: -(-len(middle) // MOST_SLICES)])
+    smooth = _smoothness(_at_least(middle[:: -(-len(middle) // MOST_SLICES)], lowest))
     if smooth is not None:
         found["smoothness"] = smooth
     return {name: found[name] for name in VOLUME if name in found}
@@ -181,7 +189,9 @@ def _little(array: NDArray[Any]) -> NDArray[np.float64]:
     return small
 
 
-def _coarse(array: NDArray[Any], steps: Sequence[float]) -> tuple[Floats, tuple[float, ...]]:
+def _coarse(
+    array: NDArray[Any], steps: Sequence[float], lowest: float | None
+) -> tuple[Floats, tuple[float, ...]]:
     """Average blocks of voxels to about `COARSE_MM`; what is left over at the far ends is cut."""
     factors = [max(1, round(COARSE_MM / step)) for step in steps]
     factors = [min(one, size) for one, size in zip(factors, array.shape, strict=True)]
@@ -193,9 +203,13 @@ def _coarse(array: NDArray[Any], steps: Sequence[float]) -> tuple[Floats, tuple[
             : counts[1] * factors[1],
             : counts[2] * factors[2],
         ]
-        blocks = slab.reshape(factors[0], counts[1], factors[1], counts[2], factors[2])
+        blocks = _at_least(slab, lowest).reshape(factors[0], counts[1], factors[1], counts[2], factors[2])
         small[index] = blocks.mean(axis=(0, 2, 4), dtype=np.float32)
     return small, tuple(step * one for step, one in zip(steps, factors, strict=True))
+
+
+def _at_least(array: NDArray[Any], lowest: float | None) -> NDArray[Any]:
+    return array if lowest is None else np.maximum(array, lowest)
 
 
 def _body(bright: Bools) -> Bools:

@@ -11,7 +11,7 @@ from overread.dicom.image import Image, Images
 from overread.dicom.match import text
 from overread.dicom.orientation import plane_of
 from overread.dicom.study import Exam, Instance, Series, group_series
-from overread.dicom.volume import Volume
+from overread.dicom.volume import HOUNSFIELD, Volume
 from overread.errors import Refused
 from overread.measures.appearance import (
     PLANE,
@@ -23,6 +23,9 @@ from overread.operators.intensity import otsu
 from overread.pipelines.envelope import Facts, Words, axial_spacing, outside, refusal
 from overread.pipelines.model import Envelope
 from overread.pipelines.ports import Account, Model
+
+AIR = -1000.0
+"""Hounsfield units below which nothing is."""
 
 DESCRIPTIONS = ("StudyDescription", "SeriesDescription", "ProtocolName")
 _ANATOMY = (
@@ -149,7 +152,13 @@ def facts_of_volume(
         slices=origin.shape[0],
         field_of_view_mm=(sides[2], sides[1], sides[0]),
         statistics=(
-            volume_appearance(volume.array, volume.affine, otsu, has_unit=volume.unit != "1")
+            volume_appearance(
+                volume.array,
+                volume.affine,
+                otsu,
+                has_unit=volume.unit != "1",
+                lowest=AIR if volume.unit == HOUNSFIELD else None,
+            )
             if with_statistics
             else None
         ),

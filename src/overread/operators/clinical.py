@@ -22,7 +22,7 @@ from overread.measures.units import convert
 from overread.operators.select import Address
 from overread.pipelines.model import Range
 from overread.pipelines.ports import Account, Context
-from overread.settings import Frozen
+from overread.settings import Duration, Frozen
 from overread.validation.results import ClinicalValue, ClinicalValues
 
 UNITS_OF_TAGS = {
@@ -37,6 +37,55 @@ _AGE = re.compile(r"([0-9]{3})([DWMY])")
 _AGE_UNITS = {"D": "d", "W": "wk", "M": "mo", "Y": "a"}
 
 
+class Code(Frozen):
+    """What an Observation is of.
+
+    Attributes
+    ----------
+    system, code : str
+        As ``Observation.code.coding`` has them: ``http://loinc.org``, ``29463-7``.
+    """
+
+    system: Annotated[str, Field(pattern=r"^[^|\s,]+$")]
+    code: Annotated[str, Field(pattern=r"^[^|\s,]+$")]
+
+
+class Fhir(Frozen):
+    """A value that a FHIR server has of the exam's patient.
+
+    Attributes
+    ----------
+    server : str
+        One of the site's ``fhir``.
+    observation : Code, optional
+        Of all observations of this code, the newest one up to the day of the study.
+    within : timedelta, optional
+        How long before the study it may have been made.
+    patient : str, optional
+        Instead of an observation: ``birthDate``, which gives the age at the study; or ``gender``.
+    """
+
+    server: str
+    observation: Code | None = None
+    within: Duration | None = None
+    patient: Literal["birthDate", "gender"] | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Fhir:
+        if (self.observation is None) == (self.patient is None):
+            raise ValueError("fhir asks for one thing; write observation or patient")
+        if (self.observation is None) != (self.within is None):
+            raise ValueError(
+                "an observation is as old as within allows, and nothing else is; write within: "
+                "180d beside observation"
+            )
+        return self
+
+    def __str__(self) -> str:
+        what = self.patient or f"observations of {self.observation and self.observation.code}"
+        return f"{what} at FHIR server {self.server}"
+
+
 class Value(Frozen):
     """Where one value comes from, and what it must be.
 
@@ -47,6 +96,8 @@ class Value(Frozen):
     csv : str, optional
         A table of the site's folder ``tables``: comma, semicolon or tab between columns, names in
         the first line, UTF-8.
+    fhir : Fhir, optional
+        What a FHIR server has of the exam's patient.
     column : str
         The table's column that holds the value.
     match : dict
@@ -58,7 +109,7 @@ class Value(Frozen):
         UCUM unit that the step gives the value in; empty for a text.
     from_unit : str
         UCUM unit that the value stands in; where left out, the Standard's of the attribute, else
-        ``unit``.
+        ``unit``. An observation says its own.
     molar_mass : float, optional
         g/mol, between a mass concentration and an amount concentration.
     plausible : tuple of float, optional
@@ -69,6 +120,7 @@ class Value(Frozen):
 
     tag: Address | None = None
     csv: Annotated[str, Field(pattern=r"^[\w][\w.-]*$")] | None = None
+    fhir: Fhir | None = None
     column: str = ""
     match: dict[Address, str] = Field(
         default_factory=lambda: {"AccessionNumber": "AccessionNumber"}, min_length=1
@@ -82,10 +134,12 @@ class Value(Frozen):
 
     @model_validator(mode="after")
     def _whole(self) -> Value:
-        if (self.tag is None) == (self.csv is None):
-            raise ValueError("a value comes from a tag or from a csv; write one of them")
+        if sum(source is not None for source in (self.tag, self.csv, self.fhir)) != 1:
+            raise ValueError("a value comes from a tag, a csv or fhir; write one of them")
         if (self.csv is None) == bool(self.column):
-            raise ValueError("a csv needs the column that holds the value, a tag has none")
+            raise ValueError("a csv needs the column that holds the value, nothing else has one")
+        if self.fhir and self.fhir.patient and bool(self.unit) != (self.age is not None):
+            raise ValueError("birthDate gives an age, gender a text; write unit: a for an age only")
         if self.plausible and not self.unit:
             raise ValueError("plausible is a range of numbers; write their unit")
         if self.unit:
@@ -93,23 +147,32 @@ class Value(Frozen):
         return self
 
     @property
+    def age(self) -> str | None:
+        """The unit that an age by a FHIR server's birth date stands in; none for anything else."""
+        return "d" if self.fhir and self.fhir.patient == "birthDate" else None
+
+    @property
     def given_in(self) -> str:
         """The unit that the value stands in."""
-        return self.from_unit or UNITS_OF_TAGS.get(self.tag or "", self.unit)
+        return self.from_unit or self.age or UNITS_OF_TAGS.get(self.tag or "", self.unit)
+
+    def __str__(self) -> str:
+        return str(self.fhir or self.tag or f"{self.csv}, column {self.column}")
 
 
 @dataclass(frozen=True)
 class _Found:
-    """A value as it is written, and where."""
+    """A value as it is written, and where; its unit, where that stands beside it."""
 
     written: str
     where: str
+    unit: str = ""
 
 
 def clinical_values(
     exam: Exam, context: Context, account: Account, *, values: dict[str, Value]
 ) -> ClinicalValues:
-    """Gather values that are no images: from attributes of the exam, or from a table of the site.
+    """Gather values that are no images: from attributes of the exam, a table, or a FHIR server.
 
     ::
 
@@ -122,6 +185,9 @@ def clinical_values(
             bilirubin: {csv: labs.csv, column: bili, match: {PatientID: patient, IssuerOfPatientID:
                         issuer}, newest_by: taken, from_unit: mg/dL, unit: umol/L,
                         molar_mass: 584.66, missing: omit}
+            weight:    {fhir: {server: ehr, observation: {system: http://loinc.org, code: 29463-7},
+                        within: 180d}, unit: kg}
+            age_then:  {fhir: {server: ehr, patient: birthDate}, unit: a}
 
     A value is never guessed: images or rows that say different things are refused, so is what is
     no number or not plausible, and what is missing, unless the pipeline says ``omit``. PatientAge
@@ -130,14 +196,21 @@ def clinical_values(
 
     Tables lie in the site folder's ``tables/``, and every step of every pipeline can read them:
     put no more into them than models need. The table's digest is told in the step's account, as a
-    later run may find another. Values of a FHIR server are not read: a step has no network; export
-    them into a table.
+    later run may find another.
+
+    Of a FHIR server, the engine asks before the step what ``values`` names, of the exam's own
+    patient, and gives the step those values and nothing else: a step has no network. The patient
+    is the one whom the server knows by the exam's PatientID in the system of its issuer, and whose
+    name, birth date and sex contradict none of the exam's. An observation must be ``final``,
+    ``amended`` or ``corrected`` and say its UCUM unit; of one day's, the latest; what differs at
+    the same time is refused.
 
     Parameters
     ----------
     values : dict
-        Name to where it comes from: ``tag`` or ``csv`` with ``column``, ``match`` and
-        ``newest_by``; ``unit``, ``from_unit`` and ``molar_mass`` (UCUM; empty for a text);
+        Name to where it comes from: ``tag``; ``csv`` with ``column``, ``match`` and
+        ``newest_by``; or ``fhir`` with ``server``, and ``observation`` and ``within``, or
+        ``patient``; ``unit``, ``from_unit`` and ``molar_mass`` (UCUM; empty for a text);
         ``plausible``; ``missing``.
 
     Returns
@@ -149,20 +222,22 @@ def clinical_values(
     ------
     Refused
         A value is missing, contradicts itself, is no number, or is not plausible: all of them are
-        named.
+        named. The FHIR server's patient is not the exam's.
     StepFailed
-        A table is not there, or has not the columns that it should have.
+        A table is not there, or has not the columns that it should have. The FHIR server does not
+        answer.
     """
     items: list[ClinicalValue] = []
     problems: list[str] = []
     for name, wanted in values.items():
         try:
-            found = _one(_found(exam, context, account, wanted))
+            found = _one(_found(exam, context, account, name, wanted))
             if found is None:
-                where = wanted.tag or f"{wanted.csv}, column {wanted.column}"
+                told = context.fhir.get(name, {})
+                why = told.get("missing", f"nothing is said in {wanted}")
                 if wanted.missing == "refuse":
-                    raise Refused(f"it is missing: nothing is said in {where}")
-                account.unused.append((name, f"omitted: nothing is said in {where}"))
+                    raise Refused(f"it is missing: {why}")
+                account.unused.append((name, f"omitted: {why}"))
                 continue
             items.append(_read(name, found, wanted))
             account.used.append((name, f"{items[-1].value} {items[-1].unit}: {items[-1].source}"))
@@ -176,9 +251,13 @@ def clinical_values(
     return ClinicalValues(tuple(items))
 
 
-def _found(exam: Exam, context: Context, account: Account, wanted: Value) -> list[_Found]:
+def _found(
+    exam: Exam, context: Context, account: Account, name: str, wanted: Value
+) -> list[_Found]:
     if wanted.tag is not None:
         return list(_in_tags(exam, wanted.tag))
+    if wanted.fhir is not None:
+        return _told(name, context)
     if not context.tables:
         raise StepFailed(f"table {wanted.csv} is not there: this step runs without a site folder")
     return _in_table(exam, Path(context.tables) / str(wanted.csv), wanted, account)
@@ -213,6 +292,18 @@ def _age_by_dates(exam: Exam) -> str:
         if born and seen and seen >= born:
             return f"{(seen - born).days / 365.25:.2f}"
     return ""
+
+
+def _told(name: str, context: Context) -> list[_Found]:
+    """Return what the engine was told by a FHIR server."""
+    if name not in context.fhir:
+        raise StepFailed(f"{name}: this step runs where no FHIR server is asked")
+    told = context.fhir[name]
+    if "refused" in told:
+        raise Refused(told["refused"])
+    if "missing" in told:
+        return []
+    return [_Found(told["written"], told["where"], told["unit"])]
 
 
 def _in_table(exam: Exam, file: Path, wanted: Value, account: Account) -> list[_Found]:
@@ -285,13 +376,16 @@ def _number(written: str) -> float | str:
 def _read(name: str, found: _Found, wanted: Value) -> ClinicalValue:
     if not wanted.unit:
         return ClinicalValue(name, found.written, "", found.where)
-    written, unit = found.written, wanted.given_in
+    written, unit = found.written, found.unit or wanted.given_in
     if wanted.tag == "PatientAge" and (age := _AGE.fullmatch(written)):
         written, unit = age[1], _AGE_UNITS[age[2]]
     number = _number(written)
     if isinstance(number, str):
         raise Refused(f"{found.where} is {found.written!r}; a number in {unit} was expected")
-    value = convert(number, unit, wanted.unit, wanted.molar_mass)
+    try:
+        value = convert(number, unit, wanted.unit, wanted.molar_mass)
+    except ValueError as error:  # only of a unit that stands beside the value
+        raise Refused(f"{found.where}: {error}") from error
     if wanted.plausible and not wanted.plausible[0] <= value <= wanted.plausible[1]:
         low, high = wanted.plausible
         raise Refused(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -113,6 +113,8 @@ def load(
     operators, sources = reading.operators()
     pipelines = reading.pipelines()
     reading.check_pipelines(pipelines, models)
+    if settings is not None:
+        reading.check_fhir(pipelines, settings.fhir)
     reading.check_ae_titles(pipelines)
     routes = reading.routes(pipelines)
     if reading.faults or settings is None:
@@ -350,6 +352,20 @@ class _Reading:
                         expected = "what it needs to be installed"
                 what = f"{dotted(document.settle(where))}: {what}"
                 self.faults.append(document.fault(where, what, expected))
+
+    def check_fhir(self, pipelines: list[ReadPipeline], servers: Collection[str]) -> None:
+        """Refuse a FHIR server that the site does not name."""
+        for one in pipelines:
+            for name, step in one.pipeline.steps.items():
+                values = step.with_.get("values") if step.use == "clinical_values" else None
+                for key, value in values.items() if isinstance(values, dict) else ():
+                    asked = value.get("fhir") if isinstance(value, dict) else None
+                    server = asked.get("server") if isinstance(asked, dict) else None
+                    if isinstance(server, str) and server not in servers:
+                        path = ("steps", name, "with", "values", str(key), "fhir", "server")
+                        what = f"{dotted(path)}: there is no FHIR server {server!r}"
+                        expected = near(server, servers, "FHIR server")
+                        self.faults.append(one.document.fault(path, what, expected))
 
     def check_ae_titles(self, pipelines: list[ReadPipeline]) -> None:
         """Refuse an AE title that stands for two things."""
