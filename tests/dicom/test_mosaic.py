@@ -70,7 +70,8 @@ def test_a_time_series_is_split(tmp_path: Path) -> None:
     made = []
     for index in range(3):
         one = mosaic(affine(), tmp_path / f"{index}.dcm", name=f"{index}")
-        one.header.SeriesInstanceUID = "1.2"
+        one.header.StudyInstanceUID, one.header.SeriesInstanceUID = "1.1", "1.2"
+        one.header.FrameOfReferenceUID = "1.3"
         one.header.AcquisitionNumber = index + 1
         made.append(one)
     with pytest.raises(GeometryError, match=r"AcquisitionNumber \(1, 2, 3\)"):

@@ -97,7 +97,7 @@ def test_the_images_are_those_that_the_volume_was_read_from() -> None:
     source = Source(SHAPE, affine(), planes=chosen)
     segments: tuple[Segment, ...] = (LESION,)
     mask = Mask(np.zeros(SHAPE, np.uint8), affine(), segments, source=source)
-    assert [plane.key for plane in planes_of(mask, series)] == list(chosen)
+    assert [plane.key for plane in planes_of([mask], series)] == list(chosen)
 
 
 def test_only_frames_of_several_are_numbered() -> None:
@@ -105,3 +105,13 @@ def test_only_frames_of_several_are_numbered() -> None:
     assert "ReferencedFrameNumber" not in refer(grid.planes[2])
     grid.planes[2].instance.header.NumberOfFrames = 3
     assert refer(grid.planes[2]).ReferencedFrameNumber == 1
+
+
+def test_a_mask_of_another_exam_is_not_put_onto_images_that_lie_alike() -> None:
+    series = Series(tuple(Instance(one) for one in images(np.zeros(SHAPE), affine())))
+    segments = (Segment(1, "Lesion", LESION.category, LESION.type),)
+    other = Mask(np.zeros(SHAPE, np.uint8), affine(), segments, "1.2.3.4")
+    own = Mask(np.zeros(SHAPE, np.uint8), affine(), segments, series.header.FrameOfReferenceUID)
+    assert len(planes_of([own], series)) == 9
+    with pytest.raises(ValueError, match=r"in frame of reference 1\.2\.3\.4, the images in 2\.25"):
+        planes_of([own, other], series)

@@ -22,7 +22,7 @@ SHAPE = (6, 8, 10)
 def slices(name: str = "one", grid: Any = None, **values: Any) -> list[Dataset]:
     made = images(np.zeros(SHAPE, np.int16), affine() if grid is None else grid, name=name)
     for one in made:
-        one.SeriesInstanceUID = "1.2.3"
+        one.StudyInstanceUID, one.SeriesInstanceUID, one.FrameOfReferenceUID = "1.2", "1.2.3", "1.4"
         for keyword, value in values.items():
             setattr(one, keyword, value)
     return made
@@ -65,6 +65,28 @@ def test_a_regular_series_is_laid_out_as_it_is(
     assert [p.instance.uid for p in found.planes] == [p.instance.uid for p in strict.planes]
     assert (found.left_out, found.notes, found.straighten) == ((), (), False)
     assert found.places.tolist() == list(range(6))
+
+
+@pytest.mark.parametrize(
+    ("keyword", "problem"),
+    [
+        ("PatientID", "mixed patients"),
+        ("StudyInstanceUID", "mixed patients"),
+        ("FrameOfReferenceUID", "mixed frame of reference"),
+    ],
+)
+@pytest.mark.parametrize("policies", [STRICT, Policies(mixed_orientation="largest")])
+def test_two_patients_or_spaces_make_no_volume(
+    keyword: str, problem: str, policies: Policies
+) -> None:
+    made = slices()
+    for one in made[3:]:
+        setattr(one, keyword, "9.9")
+    with pytest.raises(GeometryError) as caught:
+        lay_out(series(made))
+    assert caught.value.problem == problem
+    expected = problem if policies is STRICT or "patients" in problem else "mixed orientation"
+    assert refusal(series(made), policies).problem == expected
 
 
 # Several volumes ------------------------------------------------------------------------------
@@ -167,6 +189,23 @@ def test_a_split_that_does_not_settle_it_is_told() -> None:
 def test_a_split_that_fits_nothing_says_what_is_there(split: Split, told: str) -> None:
     with pytest.raises(GeometryError, match=told):
         arrange(series(echoes(2.3, 4.6)), Policies((split,)))
+
+
+@pytest.mark.parametrize("lost", [0, 2, 5])
+def test_a_position_that_lacks_a_volume_does_not_take_it_from_another(lost: int) -> None:
+    made = [one for b in (0, 1000) for one in slices(f"b{b}", DiffusionBValue=b)]
+    del made[lost]
+    error = refusal(series(made), Policies((Split("DiffusionBValue"),)))
+    assert error.problem == "several volumes"
+    assert "there are 1000, at that of image" in str(error)
+    split = Policies((Split("DiffusionBValue", value=1000),))
+    assert len(arrange(series(made), split).planes) == 6
+
+
+def test_a_volume_that_was_broken_off_does_not_matter_to_those_before() -> None:
+    made = [one for time in (1, 2) for one in slices(f"t{time}", TemporalPositionIdentifier=time)]
+    found = arrange(series(made[:9]), Policies((Split("TemporalPositionIdentifier"),)))
+    assert [plane.instance.uid for plane in found.planes] == [one.SOPInstanceUID for one in made[:6]]
 
 
 @pytest.mark.parametrize(

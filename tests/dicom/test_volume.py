@@ -54,6 +54,15 @@ def test_a_ct_is_in_hounsfield_units_unless_it_says_otherwise(
     )
 
 
+def test_values_of_two_kinds_make_no_volume(tmp_path: Path) -> None:
+    def edit(index: int, one: Dataset) -> None:
+        one.RescaleType = "HU" if index < 3 else "US"
+
+    series = keep(images(VALUES, affine(), modality="CT", edit=edit), tmp_path)
+    with pytest.raises(Refused, match=r"of different kinds: \[hnsf'U\] in image 3, 1 in image 5"):
+        read_volume(series)
+
+
 def test_truncated_pixels_are_refused(tmp_path: Path) -> None:
     series = keep(images(VALUES, affine()), tmp_path)
     whole = dcmread(tmp_path / "0002.dcm")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 SYSTEM = "urn:oid:1.2.3"
 LOINC = "http://loinc.org"
-TOKEN = "a-token-of-the-test"  # noqa: S105
+TOKEN = "a-token-of-the-test"
 
 
 def patient(identity: str = "p1", **changes: Any) -> dict[str, Any]:
@@ -22,10 +24,10 @@ def patient(identity: str = "p1", **changes: Any) -> dict[str, Any]:
     return {
         "resourceType": "Patient",
         "id": identity,
-        "identifier": [{"system": SYSTEM, "value": "P1"}],
-        "name": [{"family": "Double", "given": ["Dora", "D."]}],
+        "identifier": [{"system": SYSTEM, "value": "TEST-1"}],
+        "name": [{"family": "Müller", "given": ["Jane", "D."]}],
         "gender": "female",
-        "birthDate": "1970-03-01",
+        "birthDate": "1970-01-01",
         **changes,
     }
 
@@ -103,8 +105,8 @@ class Double:
 
 
 @contextmanager
-def double(*resources: dict[str, Any]) -> Iterator[Double]:
-    """Serve on a free port."""
+def double(*resources: dict[str, Any], certificate: Path | None = None) -> Iterator[Double]:
+    """Serve on a free port; by TLS where there is a PEM file with a key and a certificate."""
     held = Double(list(resources))
 
     class Handler(BaseHTTPRequestHandler):
@@ -136,7 +138,11 @@ def double(*resources: dict[str, Any]) -> Iterator[Double]:
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    held.url = f"http://127.0.0.1:{server.server_port}/fhir"
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    held.url = f"http{'s' if certificate else ''}://127.0.0.1:{server.server_port}/fhir"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

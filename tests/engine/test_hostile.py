@@ -1,4 +1,4 @@
-"""Model code that means harm: what it tries with the channel, the doors and the files it is lent."""
+"""Model code that means harm: with its channel, its doors, and the files that it is lent."""
 
 from __future__ import annotations
 
@@ -8,20 +8,30 @@ import stat
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from pydicom import dcmwrite
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+from sqlalchemy import select
 
+from overread.dicom.provenance import DerivedObject
 from overread.engine.doors import opened
 from overread.engine.folders import JobFolder, digests, remove
+from overread.engine.keeping import _check_whose, _made
 from overread.engine.outside import _check
 from overread.engine.sandbox import Box, Child
 from overread.errors import StepFailed
+from overread.operators import files
+from overread.store.tables import Instance, Result
+from overread.validation.results import Class, Classification, Detection, Detections
 from tests.engine.test_doors import echo
 from tests.engine.test_sandbox import Liar, within
+from tests.engine.world import THRESHOLD_STEPS, World, exam_images, pipeline
 
 ASKS = """echo '{"ready": true}'; while sleep 0.2; do echo '{"outside": true}'; done"""
 
@@ -181,3 +191,100 @@ def test_a_link_is_removed_and_not_what_it_leads_to(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(kept)
     remove(tmp_path / "link")
     assert os.listdir(tmp_path) == ["kept"] and stat.S_IMODE(kept.stat().st_mode) == 0o500
+
+
+FORGE = '''
+from dataclasses import replace
+from overread.dicom.provenance import DerivedObject
+
+def forge(made: DerivedObject, *, keyword: str) -> DerivedObject:
+    """Say that it is somebody else's."""
+    setattr(made.dataset, keyword, "1.2.3")
+    return made
+'''
+
+
+@pytest.mark.parametrize("keyword", ["PatientID", "StudyInstanceUID"])
+def test_no_result_is_another_patients(world: World, keyword: str) -> None:
+    """Whatever an operator makes of it: it is looked at where model code does not run."""
+    world.operators = {"forge": FORGE}
+    forged = {"use": "forge", "in": {"made": "seg"}, "with": {"keyword": keyword}}
+    steps = {**THRESHOLD_STEPS, "forged": forged}
+    world.pipelines = [pipeline(steps, results=["volumes", "forged"])]
+    world.build()
+    world.start()
+    world.arrive(exam_images())
+    job = world.wait_for_job("done", "failed", "refused")
+    assert job.state == "failed"
+    assert "step forged made an object of another patient or study than the exam" in job.reason
+    assert world.count(Result) == 0
+    with world.database.read() as session:
+        assert not session.scalars(select(Instance).where(Instance.standing == "ours")).all()
+
+
+@pytest.mark.parametrize(
+    ("made", "wrong"),
+    [
+        (Detections((), ("1.2", "9.9")), True),
+        (Detections((Detection("1", "x", 0.5, "9.9", 0, (0, 0, 1, 1)),), ()), True),
+        (Classification((), ("1.2",)), False),
+        (Classification((Class("exam", "x", 0.5, {"x": 0.5}),), ()), False),
+    ],
+)
+def test_nothing_is_said_of_other_images(made: Any, wrong: bool) -> None:
+    images = [Instance(sop_instance_uid="1.2", patient_id="A", study_uid="1")]
+    if not wrong:
+        _check_whose("step", made, images)
+        return
+    with pytest.raises(StepFailed, match=r"image 9\.9, which is none of the exam's"):
+        _check_whose("step", made, images)
+
+
+def an_object() -> DerivedObject:
+    image = exam_images()[0]
+    return DerivedObject(image, "image")
+
+
+def deflated(step: Path) -> None:
+    image = an_object().dataset
+    image.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    image.PixelData = bytes(100 << 20)
+    dcmwrite(step / "object.dcm", image, enforce_file_format=True)
+    assert (step / "object.dcm").stat().st_size < 1 << 20
+
+
+def nested(step: Path) -> None:
+    """Sequences within sequences, as deep as they are long."""
+    with (step / "object.dcm").open("ab") as stream:
+        stream.write(
+            b"\x11\x00\x00\x00SQ\x00\x00\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff" * 5000
+        )
+
+
+def sparse(file: str, size: int) -> Callable[[Path], None]:
+    return lambda step: os.truncate(step / file, size)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (deflated, "deflated object"),
+        (nested, "cannot be read"),
+        (sparse("object.dcm", 3 << 30), "too much"),
+        (sparse("port.json", 1 << 30), "too much"),
+        (sparse("object.dcm", 100), "cannot be read"),
+    ],
+)
+def test_what_would_weigh_on_the_worker_is_not_read(
+    tmp_path: Path, spoil: Callable[[Path], None], said: str
+) -> None:
+    """Results are read in its own process, whose memory nothing limits."""
+    folder = JobFolder(tmp_path)
+    step = folder.step("seg")
+    files.save(an_object(), step)
+    spoil(step)
+    recorded = {one.name: {"size": one.stat().st_size, "sha256": ""} for one in step.iterdir()}
+    folder = Mock(wraps=folder)
+    folder.whole.return_value = True
+    with pytest.raises(StepFailed, match=said):
+        _made(folder, "seg", recorded)

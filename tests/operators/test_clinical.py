@@ -16,6 +16,9 @@ from overread.pipelines.ports import Account
 from overread.validation.results import ClinicalValues
 from tests.operators.test_write import CONTEXT
 
+KG = {"system": "http://loinc.org", "code": "29463-7"}
+GENDER = {"server": "ehr", "patient": "gender"}
+
 
 def exam(*series: dict[str, Any]) -> Exam:
     held = []
@@ -76,6 +79,15 @@ def test_the_source_says_where_and_what_was_done() -> None:
     age = read(by_dates, age={"tag": "PatientAge", "unit": "a"}).get("age")
     assert age is not None
     assert age.source == "PatientBirthDate and StudyDate"
+
+
+def test_an_age_that_some_image_says_is_not_held_against_the_dates_of_others() -> None:
+    dates = {"PatientBirthDate": "19700101", "StudyDate": "20310701"}
+    mixed = exam({"PatientAge": "061Y", **dates}, {"Modality": "SR", **dates})
+    assert read(mixed, age={"tag": "PatientAge", "unit": "a"}).items[0].value == 61
+    later = exam(dates, dates | {"StudyDate": "20330701"})
+    with pytest.raises(Refused, match="said differently: '61.50' in .*; '63.50'"):
+        read(later, age={"tag": "PatientAge", "unit": "a"})
 
 
 def test_images_that_agree_are_one_and_those_that_do_not_are_refused() -> None:
@@ -186,8 +198,16 @@ def test_a_table_that_is_wrong_is_the_engineer_s(tables: Path, more: Any, messag
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        ({}, "a tag or from a csv"),
-        ({"tag": "PatientWeight", "csv": "a.csv", "column": "b"}, "a tag or from a csv"),
+        ({}, "a tag, a csv or fhir; write one"),
+        ({"tag": "PatientWeight", "csv": "a.csv", "column": "b"}, "a tag, a csv or fhir"),
+        ({"tag": "PatientWeight", "fhir": GENDER}, "a tag, a csv or fhir"),
+        ({"fhir": {"server": "ehr"}}, "write observation or patient"),
+        ({"fhir": {**GENDER, "within": "1d"}}, "within: 180d beside observation"),
+        ({"fhir": {**GENDER, "patient": None, "observation": KG}}, "within: 180d beside"),
+        ({"fhir": GENDER, "unit": "a"}, "unit: a for an age only"),
+        ({"fhir": {"server": "ehr", "patient": "birthDate"}}, "unit: a for an age only"),
+        ({"fhir": {"server": "ehr", "patient": "birthDate"}, "unit": "kg"}, "cannot be turned"),
+        ({"fhir": {"server": "ehr", "patient": "name"}}, "birthDate"),
         ({"csv": "a.csv"}, "needs the column"),
         ({"csv": "../a.csv", "column": "b"}, "match pattern"),
         ({"tag": "Nonsense"}, "no attribute of DICOM"),
@@ -200,6 +220,47 @@ def test_a_table_that_is_wrong_is_the_engineer_s(tables: Path, more: Any, messag
 def test_a_wrong_setting_is_found_when_the_site_is_loaded(wanted: Any, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Value.model_validate(wanted)
+
+
+def from_fhir(told: dict[str, str], **more: Any) -> Any:
+    wanted = {"fhir": {"server": "ehr", "observation": KG, "within": "90d"}, "unit": "kg", **more}
+    context = replace(CONTEXT, fhir={"w": told})
+    values = {"w": Value.model_validate(wanted)}
+    return clinical_values(exam(), context, Account(), values=values).get("w")
+
+
+def test_values_that_the_engine_was_told_by_a_fhir_server() -> None:
+    where = "Observation 7 of 2031-01-01 at FHIR server ehr"
+    found = from_fhir({"written": "70500", "unit": "g", "where": where})
+    assert (found.value, found.unit) == (70.5, "kg")
+    assert found.source == f"{where}, 70500 g turned into kg"
+    nothing = {"missing": "FHIR server ehr knows no patients by the exam's PatientID"}
+    with pytest.raises(Refused, match=r"w: it is missing: FHIR server ehr knows no patients"):
+        from_fhir(nothing)
+    assert from_fhir(nothing, missing="omit") is None
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"refused": "sex is not that of the images"}, "w: sex is not that of the images"),
+        ({"written": "7", "unit": "m", "where": "there"}, r"there: m \(length\) cannot be turned"),
+        (
+            {"written": "7", "unit": "{tot}", "where": "there"},
+            "there: the unit '{tot}' is not known",
+        ),
+        ({"written": "lots", "unit": "kg", "where": "there"}, "there is 'lots'; a number in kg"),
+        ({"written": "700", "unit": "kg", "where": "there"}, "there gives 700 kg; 2 to 250"),
+    ],
+)
+def test_what_a_fhir_server_says_is_looked_at(told: dict[str, str], message: str) -> None:
+    with pytest.raises(Refused, match=message):  # whatever may be missing
+        from_fhir(told, missing="omit", plausible=[2, 250])
+
+
+def test_without_an_engine_no_fhir_server_is_asked() -> None:
+    with pytest.raises(StepFailed, match="w: this step runs where no FHIR server is asked"):
+        read(exam(), w={"fhir": GENDER})
 
 
 def test_real_headers(shared_data: Path) -> None:

@@ -136,6 +136,22 @@ def test_other_images_are_refused_and_other_models_are_wrong(tmp_path: Path) -> 
         look(model, bright((64, 64)))
 
 
+def test_a_mirrored_image_is_refused_by_a_model_that_names_sides(finder: Model) -> None:
+    image = bright((64, 64), (10, 20, 30, 40), toward=("R", "F"))
+    assert len(look(finder, image)[0].items) == 1
+    sided = finder.card.model_copy(
+        update={"input": finder.card.input.model_copy(update={"toward": ("L", "F")})}
+    )
+    model = Model(sided, finder.file)
+    with pytest.raises(Refused, match=r"mirrored or turned \(PatientOrientation R\\F\).*L\\F"):
+        look(model, image)
+    found, account = look(model, bright((64, 64), (10, 20, 30, 40)))
+    assert len(found.items) == 1
+    assert "does not say its sides" in account.notes[0]
+    assert not look(model, bright((64, 64), toward=("L", "F")))[1].notes[0].startswith("image")
+    assert example("hip-detector").card.input.toward == ("L", "F")
+
+
 EXAMPLE = Path(examples.__file__).parent / "hfd" / "models"
 """Models of the hip example, trained on phantoms and on other children's radiographs."""
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from overread.dicom.image import Image, Images
 from overread.dicom.study import Exam, Series
 from overread.dicom.volume import Mask, Source, Volume
 from overread.operators.files import load, save, to_ras
@@ -94,6 +95,18 @@ def test_measurements(tmp_path: Path) -> None:
     made = Measurements((Measurement("Tumour", "volume", 1.25, "mL", "counted"),))
     save(made, tmp_path)
     assert load(tmp_path) == made
+
+
+def test_pictures_come_back_as_they_were(tmp_path: Path) -> None:
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    for image in (
+        Image(array, "1.2", 3, (0.2, 0.3), "PixelSpacing", modality="DX", toward=("L", "F")),
+        Image(array, "1.2"),
+    ):
+        save(Images((image,)), tmp_path)
+        (back,) = load(tmp_path)
+        np.testing.assert_array_equal(back.array, array)
+        assert {**vars(back), "array": 0} == {**vars(image), "array": 0}
 
 
 def test_an_object(tmp_path: Path) -> None:

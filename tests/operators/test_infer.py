@@ -76,6 +76,7 @@ def test_the_model_sees_slices_from_feet_to_head_front_to_back_right_to_left(
     tmp_path: Path, session: Recorder
 ) -> None:
     model = tiny_model(tmp_path, window=(0, 0, 0), multiple=1)
+    session.answer = np.zeros_like
     places = np.stack(np.meshgrid(*map(np.arange, (4, 5, 6)), indexing="ij"), axis=-1)
     coronal = np.eye(4)  # slices to the front, rows to the feet, columns to the right
     coronal[:3, :3] = np.array([[0, -1.0, 0], [0, 0, -2.0], [-1.0, 0, 0]]).T
@@ -87,6 +88,20 @@ def test_the_model_sees_slices_from_feet_to_head_front_to_back_right_to_left(
         assert seen.shape == (5, 4, 6)
         along = {"x": 2, "y": 1, "z": 0}[name]
         assert (np.diff(seen, axis=along) > 0).all(), f"{name} must grow along axis {along}"
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -0.1, 3.0])
+def test_what_is_no_probability_does_not_pass_for_nothing_found(
+    tmp_path: Path, session: Recorder, wrong: float
+) -> None:
+    def answer(array: NDArray[np.float32]) -> NDArray[np.float32]:
+        said = np.zeros_like(array)
+        said[0, 0, 0, 0, 0] = wrong
+        return said
+
+    session.answer = answer
+    with pytest.raises(StepFailed, match="0 to 1 was expected"):
+        infer(volume((3, 32, 32)), model=tiny_model(tmp_path))
 
 
 @settings(max_examples=40, deadline=None)

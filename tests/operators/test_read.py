@@ -37,6 +37,7 @@ def two_echoes(folder: Path) -> Series:
         array = np.full((4, 5, 6), number * 10, np.int16)
         for one in images(array, affine(), name=f"echo {number}"):
             one.SeriesInstanceUID, one.EchoTime = "1.2.3", str(2.5 * number)
+            one.StudyInstanceUID, one.FrameOfReferenceUID = "1.2", "1.4"
             made.append(one)
     return keep(made, folder)
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from pydicom import Dataset
+from pathlib import Path
 
-from overread.portal.objects import DEEPEST, Line, outline
+import pytest
+from pydicom import DataElement, Dataset, FileMetaDataset, dcmwrite
+from pydicom.datadict import tag_for_keyword
+from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian
+
+from overread.portal.objects import DEEPEST, MOST_PICTURES, Line, _frames, _lines, outline
+from overread.store.archive import Archive
+from overread.store.tables import Instance
 
 
 def code(meaning: str, value: str = "1") -> Dataset:
@@ -68,3 +75,53 @@ def test_a_report_that_is_too_deep_ends() -> None:
     lines = list(outline(inner))
     assert len(lines) == DEEPEST + 1
     assert all(line.name == "Level" for line in lines)
+
+
+def spoilt(item: Dataset, keyword: str, kind: str, value: object) -> Dataset:
+    """The item with an element that is not what the Standard says that it is."""
+    tag = tag_for_keyword(keyword)
+    assert tag is not None
+    item[keyword] = DataElement(tag, kind, value)
+    return item
+
+
+def unnamed(depth: int) -> Dataset:
+    inner = content("CONTAINER")
+    for _ in range(depth):
+        inner = content("CONTAINER", "", inner)
+    return inner
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        content("NUM", "V", MeasuredValueSequence=[Dataset()]),
+        content("NUM", "V", MeasuredValueSequence=[measured("", "mL")]),
+        spoilt(content("NUM", "V"), "MeasuredValueSequence", "LO", "x"),
+        spoilt(content("TEXT", "V"), "ConceptNameCodeSequence", "LO", "x"),
+        spoilt(content("TEXT", "V"), "ContentSequence", "OB", b"x"),
+        unnamed(300),
+    ],
+)
+def test_a_report_of_any_content_leaves_the_page_standing(tmp_path: Path, item: Dataset) -> None:
+    report = content("CONTAINER", "Report", content("TEXT", "First", TextValue="good"), item)
+    report.file_meta = FileMetaDataset()
+    report.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    report.SOPClassUID, report.SOPInstanceUID = ComprehensiveSRStorage, "1.2.3"
+    dcmwrite(tmp_path / "report.dcm", report, enforce_file_format=True)
+    lines = _lines(Archive(tmp_path), Instance(key="report.dcm"))
+    assert lines[:2] == (Line(0, "Report", ""), Line(1, "First", "good")) or "cannot be" in (
+        lines[0].value
+    )
+
+
+def test_a_capture_of_any_number_of_pictures_shows_some(tmp_path: Path) -> None:
+    capture = Dataset()
+    capture.file_meta = FileMetaDataset()
+    capture.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    capture.SOPClassUID, capture.SOPInstanceUID = ComprehensiveSRStorage, "1.2.3"
+    dcmwrite(tmp_path / "capture.dcm", capture, enforce_file_format=True)
+    instance = Instance(
+        key="capture.dcm", frames=2**31 - 1, study_uid="1", series_uid="2", sop_instance_uid="3"
+    )
+    assert len(_frames(Archive(tmp_path), instance)) == MOST_PICTURES

@@ -56,6 +56,12 @@ def window(hounsfield: NDArray) -> NDArray:
     return np.clip((hounsfield - (LEVEL - WIDTH / 2)) / WIDTH, 0, 1)
 
 
+def phantom_spacing(seed: int) -> dict[str, tuple]:
+    """Shape and spacing in which a training phantom is drawn: slices 1.5 to 4 mm apart."""
+    gap = float(np.random.default_rng([seed, 7]).uniform(1.5, 4.0))
+    return {"shape": (round(190 / gap), SIZE, SIZE), "spacing": (gap, PIXEL, PIXEL)}
+
+
 def phantom_scan(seed: int) -> Scan:
     """Draw a training phantom with slices 1.5 to 4 mm apart.
 
@@ -69,9 +75,7 @@ def phantom_scan(seed: int) -> Scan:
     Scan
         SIZE x SIZE pixels of PIXEL mm.
     """
-    gap = float(np.random.default_rng([seed, 7]).uniform(1.5, 4.0))
-    count = round(190 / gap)
-    drawn = abdomen(seed, shape=(count, SIZE, SIZE), spacing=(gap, PIXEL, PIXEL), divided=1)
+    drawn = abdomen(seed, **phantom_spacing(seed), divided=1)
     return Scan(window(drawn.image.array).astype(np.float16), drawn.truth.array, True)
 
 

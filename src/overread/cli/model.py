@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
+from overread.cli.add import add
 from overread.cli.bundle import import_bundle
 from overread.cli.profile import gather, samples
 from overread.cli.terminal import (
@@ -30,6 +31,7 @@ from overread.pipelines.envelope import LEAST_MARGIN, learn
 from overread.pipelines.model import Envelope
 
 app = typer.Typer()
+app.command()(add)
 app.command("import-bundle")(import_bundle)
 
 

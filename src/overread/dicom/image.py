@@ -32,6 +32,9 @@ class Image:
         Modality, BodyPartExamined, ViewPosition, ImageLaterality or Laterality, as written.
     aspect : float
         Height of a pixel over its width; 1 where nothing says otherwise.
+    toward : tuple of str, optional
+        Towards which sides of the patient columns and rows grow, ``L`` and ``F``; none where the
+        image does not say it.
     """
 
     array: NDArray[np.float32]
@@ -45,6 +48,7 @@ class Image:
     view: str = ""
     laterality: str = ""
     aspect: float = 1.0
+    toward: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         if self.array.ndim != 2:

@@ -122,11 +122,25 @@ class Explanation:
 
     def lines(self) -> list[str]:
         """Return the tree as lines for people, indented by two spaces a level."""
-        found = f": {self.found}" if self.found else ""
-        lines = [f"{'✓' if self.true else '✗'} {self.condition}{found}"]
+        lines = [f"{'✓' if self.true else '✗'} {self._words}"]
         for part in self.of:
             lines += [f"  {line}" for line in part.lines()]
         return lines
+
+    def deciding(self) -> list[str]:
+        """Return the comparisons, in words, that make it true or false; not those beside them.
+
+        Of an ``all`` that is not met these are those that are not met, of an ``any`` all of its.
+        """
+        if not self.of:
+            return [self._words]
+        if self.condition == "not":
+            return [f"not {words}" for words in self.of[0].deciding()]
+        return [words for part in self.of if part.true is self.true for words in part.deciding()]
+
+    @property
+    def _words(self) -> str:
+        return f"{self.condition}: {self.found}" if self.found else self.condition
 
 
 class _Node(Protocol):

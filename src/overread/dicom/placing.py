@@ -56,9 +56,29 @@ class Placement:
         return taken
 
 
-def planes_of(mask: Mask | Probability, source: Series) -> tuple[Plane, ...]:
-    """Return the images that a mask's slices lie on, ascending along their normal."""
-    return stack(source, mask.source.planes if mask.source else ())
+def planes_of(masks: Sequence[Mask | Probability], source: Series) -> tuple[Plane, ...]:
+    """Return the images that the slices of masks lie on, ascending along their normal.
+
+    Raises
+    ------
+    GeometryError
+        The images do not say where they lie.
+    ValueError
+        A mask lies in another frame of reference than the images: it is of another exam. Or the
+        masks were made from different volumes of the series, or of images that it lacks.
+    """
+    frame = str(source.header.get("FrameOfReferenceUID") or "")
+    for mask in masks:
+        if mask.frame_of_reference and frame and mask.frame_of_reference != frame:
+            raise ValueError(
+                f"the mask lies in frame of reference {mask.frame_of_reference}, the images in "
+                f"{frame}; give the images that it was made from, and after register put a step "
+                "before it that brings it back to them: to_source"
+            )
+    chosen = {mask.source.planes for mask in masks if mask.source and mask.source.planes}
+    if len(chosen) > 1:
+        raise ValueError("the masks were made from different volumes of the series; write each")
+    return stack(source, next(iter(chosen), ()))
 
 
 def refer(plane: Plane) -> Dataset:

@@ -77,7 +77,7 @@ def write_rtstruct(
         A mask does not lie on the source's images, or there are no segments.
     """
     masks = [masks] if isinstance(masks, Mask | Probability) else list(masks)
-    planes = planes_of(masks[0], source)
+    planes = planes_of(masks, source)
     parts = [part for mask in masks for part in _parts(mask, planes)]
     segments = tuple(
         replace(segment, number=number) for number, (segment, _) in enumerate(parts, start=1)

@@ -92,7 +92,7 @@ def write_seg(
             "RLE cannot hold one bit a voxel; compress: jpeg2000, or form: labelmap or fractional"
         )
     masks = [masks] if isinstance(masks, Mask | Probability) else list(masks)
-    planes = planes_of(masks[0], source)
+    planes = planes_of(masks, source)
     pixels, segments = _pixels(masks, planes, form)
     images = _images(planes)
     first, local = images[0], making.local(source.header)

@@ -99,7 +99,7 @@ class Wanted:
             return "it is the reference itself"
         explained = self.where.explain(instance.header, instance.origin)
         if not explained.true:
-            return ", ".join(line.strip() for line in explained.lines())
+            return ", ".join(f"✗ {words}" for words in explained.deciding())
         frame = str(instance.header.get("FrameOfReferenceUID") or "")
         if self.same_frame and frame not in self.reference.frames:
             return f"its frame of reference ({frame or 'none'}) is not the reference's"

@@ -110,6 +110,21 @@ OPPOSITE = {"L": "R", "R": "L", "A": "P", "P": "A", "H": "F", "F": "H"}
 """Sides of the patient, as PatientOrientation names them (PS3.3 C.7.6.1.1.1)."""
 
 
+def toward(header: Dataset) -> tuple[str, str] | None:
+    """Read towards which sides of the patient an image's columns and rows grow.
+
+    Returns
+    -------
+    tuple of str or None
+        First letters of PatientOrientation, such as ``L`` and ``F`` of an AP view as it is usually
+        shown; none where the image does not say them.
+    """
+    value = header.get("PatientOrientation")
+    letters = [str(one).strip()[:1].upper() for one in value] if value and len(value) == 2 else []
+    known = all(one in OPPOSITE for one in letters)
+    return (letters[0], letters[1]) if letters and known else None
+
+
 def sides(header: Dataset) -> tuple[str, str] | None:
     """Read the patient's sides at the left and the right of an image off its PatientOrientation.
 
@@ -118,9 +133,8 @@ def sides(header: Dataset) -> tuple[str, str] | None:
     tuple of str or None
         One letter each, such as ``R`` and ``L``; none where the image does not say them.
     """
-    value = header.get("PatientOrientation")
-    right = str(value[0]).strip()[:1].upper() if value and len(value) == 2 else ""
-    return (OPPOSITE[right], right) if right in OPPOSITE else None
+    known = toward(header)
+    return (OPPOSITE[known[0]], known[0]) if known else None
 
 
 def group_series(instances: Sequence[Instance]) -> list[Series]:

@@ -277,18 +277,12 @@ def read_planes(arrangement: Arrangement) -> Volume:
         As `read_volume`.
     """
     planes = arrangement.planes
+    unit = _common_unit(planes)
     array = np.empty((len(planes), *planes[0].size), np.float32)
     _read(planes, array)
     if not np.array_equal(arrangement.places, np.arange(len(planes))):
         array = interpolate_slices(array, arrangement.places)
     affine = arrangement.affine
-    units = {_unit(plane): plane for plane in planes}
-    if len(units) > 1:
-        raise Refused(
-            "the values of the images are of different kinds: "
-            + ", ".join(f"{unit} in {plane.name}" for unit, plane in units.items())
-            + "; one was expected"
-        )
     header = planes[0].instance.header
     frame_of_reference = str(header.get("FrameOfReferenceUID", ""))
     source = None
@@ -298,7 +292,15 @@ def read_planes(arrangement: Arrangement) -> Volume:
     if arrangement.straighten:
         array, affine = straighten(array, affine)
     modality = str(header.get("Modality", ""))
-    return Volume(array, affine, frame_of_reference, _unit(planes[0]), modality, source)
+    return Volume(array, affine, frame_of_reference, unit, modality, source)
+
+
+def _common_unit(planes: Sequence[Plane]) -> str:
+    units = {_unit(plane): plane for plane in planes}
+    if len(units) > 1:
+        told = ", ".join(f"{unit} in {plane.name}" for unit, plane in units.items())
+        raise Refused(f"the values of the images are of different kinds: {told}; one was expected")
+    return next(iter(units))
 
 
 def _unit(plane: Plane) -> str:

@@ -343,6 +343,11 @@ class _Server:
                             f"FHIR server {self.name} answers with more than {_BYTES} bytes"
                         )
         except httpx.ConnectError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise StepFailed(
+                    f"the certificate of FHIR server {self.name} is not to be trusted ({error}); "
+                    f"fhir.{self.name}.certificate_authority in overread.yaml names who signed it"
+                ) from None
             raise Unavailable(str(error)) from None
         except httpx.HTTPError as error:
             raise Unavailable(type(error).__name__) from None

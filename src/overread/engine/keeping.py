@@ -1,4 +1,8 @@
-"""A job's results are kept: rows, objects in the archive, what they supersede, where they go."""
+"""A job's results are kept: rows, objects in the archive, what they supersede, where they go.
+
+What a step made was written by model code, and is read here in the worker's own process: its size
+is looked at before, and what it says of whose it is.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from overread.dicom.encoded import UNREADABLE, text
 from overread.dicom.provenance import DerivedObject
 from overread.engine.folders import JobFolder
 from overread.errors import StepFailed
@@ -24,6 +32,10 @@ from overread.store.tables import Exam, Instance, Job, Result, StepRun, new_id
 from overread.validation.results import Classification, Detections, Measurements
 
 _RESULTS = {kind.__name__ for kind in files.RESULTS}
+
+_TEXT_BYTES = 64 << 20
+_OBJECT_BYTES = 2 << 30
+"""Of one object; it is held in memory as it is kept."""
 
 Made = Measurements | Detections | Classification | DerivedObject
 
@@ -84,9 +96,11 @@ def keep_results(
     """
     steps = {name: Step.model_validate(step) for name, step in job.definition["steps"].items()}
     exam = session.get_one(Exam, job.exam_id)
-    every = [instance.sop_instance_uid for instance, _ in members(session, exam.id)]
+    images = [instance for instance, _ in members(session, exam.id)]
+    every = [instance.sop_instance_uid for instance in images]
     for name in job.definition["results"]:
         made = _made(folder, name, runs[name].outputs["files"])
+        _check_whose(name, made, images)
         before = upstream(steps, name)
         kind, data, digest, instance = _content(session, archive, made, job.created_at)
         model = next(iter(models_of(steps, [name, *before], job.models)), None)
@@ -123,9 +137,12 @@ def _made(folder: JobFolder, name: str, recorded: dict[str, Any]) -> Made:
     """Load what a step made as a result: it and nothing else, whatever has run since."""
     if not folder.whole(name, recorded):
         raise StepFailed(f"the files of step {name} are not those that it made; retry the job")
+    for file, facts in recorded.items():
+        if facts["size"] > (_OBJECT_BYTES if file == files.OBJECT else _TEXT_BYTES):
+            raise StepFailed(f"step {name} made {facts['size']} bytes of {file}, which is too much")
     # Looked at before it is loaded: a series names files anywhere.
     kind = json.loads((folder.step(name) / files.PORT).read_text(encoding="utf-8"))["type"]
-    made = files.load(folder.step(name)) if kind in _RESULTS else None
+    made = _load(folder.step(name), name) if kind in _RESULTS else None
     if not isinstance(made, Made):
         raise StepFailed(
             f"step {name} made a {kind}, which cannot be a result; expected one of "
@@ -134,14 +151,55 @@ def _made(folder: JobFolder, name: str, recorded: dict[str, Any]) -> Made:
     return made
 
 
+def _load(place: Path, name: str) -> object:
+    try:
+        if (place / files.OBJECT).exists():
+            syntax = read_file_meta_info(place / files.OBJECT).get("TransferSyntaxUID")
+            if syntax == DeflatedExplicitVRLittleEndian:  # a thousand times as large in memory
+                raise StepFailed(
+                    f"step {name} made a deflated object; another transfer syntax was expected"
+                )
+        return files.load(place)
+    except UNREADABLE as error:
+        raise StepFailed(
+            f"what step {name} made cannot be read: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _check_whose(name: str, made: Made, images: Sequence[Instance]) -> None:
+    """Refuse what is said of another patient, study or image than the exam's."""
+    if isinstance(made, DerivedObject):
+        of = text(made.dataset, "PatientID"), text(made.dataset, "StudyInstanceUID")
+        if of not in {(image.patient_id, image.study_uid) for image in images}:
+            raise StepFailed(
+                f"step {name} made an object of another patient or study than the exam (study "
+                f"{of[1] or 'unnamed'}); it is not kept"
+            )
+    elif isinstance(made, Detections | Classification):
+        said = {one.image for one in made} | set(made.images)
+        foreign = sorted(said - {image.sop_instance_uid for image in images} - {""})
+        if foreign:
+            raise StepFailed(
+                f"step {name} says something of image {foreign[0]}, which is none of the exam's"
+            )
+
+
 def _content(
     session: Session, archive: Archive, made: Made, at: datetime
 ) -> tuple[str, dict[str, Any], str, Instance | None]:
     """Return kind, data, digest and object of a result."""
     if not isinstance(made, DerivedObject):
         data = made.to_json()
-        text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return type(made).__name__.lower(), data, hashlib.sha256(text.encode()).hexdigest(), None
+        try:
+            written = json.dumps(
+                data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+            )
+        except ValueError as error:  # databases and browsers know none of them
+            raise StepFailed(
+                f"a {type(made).__name__} holds infinity or no number: {error}"
+            ) from error
+        digest = hashlib.sha256(written.encode()).hexdigest()
+        return type(made).__name__.lower(), data, digest, None
     instance = instances.keep_ours(session, archive, made.encode(), at)
     data = {
         "sop_instance_uid": made.uid,

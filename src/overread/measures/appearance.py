@@ -18,9 +18,21 @@ size and, where values have no unit, the scanner's scale:
 ``smoothness`` correlation of neighbouring voxels; noise has 0
 =============  ===================================================================================
 
-Of a projection: ``shape`` (rows to columns, in mm where that is known), ``middle`` (the median,
-from 0 at the 1st to 1 at the 99th percentile), ``spread`` (the interquartile range on that scale),
-``symmetry`` (correlation with its mirror image, left to right) and ``smoothness``.
+Of a projection, brightness going from 0 at its 1st to 1 at its 99th percentile:
+
+==============  ==================================================================================
+``shape``       rows to columns, in mm where that is known
+``middle``      median
+``spread``      interquartile range
+``top``         median along the upper edge: a trunk goes on there; a limb that lies across the
+                picture, and a thing in its middle, do not
+``background``  part of the picture that is below 0.1
+``sides``       the lower of the medians half-way from the middle to either side, over that of the
+                middle (or 0.1 where that is less): far below 1 for lungs beside a heart, about 1
+                for ilia beside a spine
+``symmetry``    correlation with its mirror image, left to right
+``smoothness``  correlation of neighbouring pixels
+==============  ==================================================================================
 """
 
 from __future__ import annotations
@@ -56,12 +68,17 @@ PLANE = {
     "shape": "height of the image over its width",
     "middle": "median brightness",
     "spread": "spread of brightness",
+    "top": "brightness along the upper edge",
+    "background": "part of the image that is dark",
+    "sides": "brightness beside the middle, over the middle's",
     "symmetry": "likeness of left and right",
     "smoothness": "likeness of neighbouring pixels",
 }
 """What is measured of a projection."""
 
-HIGHEST = dict.fromkeys(("solid", "middle", "spread", "symmetry", "smoothness"), 1.0)
+HIGHEST = dict.fromkeys(
+    ("solid", "middle", "spread", "top", "background", "symmetry", "smoothness"), 1.0
+)
 """The most that a number can be, of those that have a bound."""
 
 COARSE_MM = 2.0
@@ -80,7 +97,20 @@ MOST_SLICES = 24
 """Slices of which smoothness is measured: enough to tell noise, and little memory."""
 
 SIDE = 64
-"""Pixels along each side of the small image whose symmetry is measured."""
+"""Pixels along each side of the small image in which places and symmetry are measured."""
+
+BACKGROUND = 0.1
+"""Below it, from 0 at the 1st to 1 at the 99th percentile, a pixel is background."""
+
+EDGE = (0.0, 0.08)
+"""Part of an image's height that is its upper edge."""
+
+TRUNK = (0.17, 0.67)
+"""Part of its height in which `MIDDLE` and `SIDES` lie."""
+
+MIDDLE = (0.42, 0.58)
+SIDES = ((0.18, 0.38), (0.62, 0.82))
+"""Parts of its width."""
 
 
 def volume_appearance(
@@ -166,16 +196,39 @@ def plane_appearance(
     row, column = spacing or (1.0, 1.0)
     found = {"shape": rows * row / (columns * column)}
     low, first, middle, third, high = np.percentile(array, [1, 25, 50, 75, 99]).tolist()
+    little = _little(array)
     if high > low:
         found |= {"middle": (middle - low) / (high - low), "spread": (third - first) / (high - low)}
-    little = _little(array)
+        found |= _places(np.clip((little - low) / (high - low), 0, 1))
     for name, value in (
         ("symmetry", _correlation(little, little[:, ::-1])),
         ("smoothness", _smoothness(array)),
     ):
         if value is not None:
             found[name] = value
-    return found
+    return {name: found[name] for name in PLANE if name in found}
+
+
+def _places(little: NDArray[np.float64]) -> dict[str, float]:
+    """Measure how bright a small image, 0 to 1, is where."""
+    middle = max(float(np.median(_part(little, TRUNK, MIDDLE))), BACKGROUND)
+    beside = [float(np.median(_part(little, TRUNK, side))) for side in SIDES]
+    return {
+        "top": float(np.median(_part(little, EDGE, (0.0, 1.0)))),
+        "background": float((little < BACKGROUND).mean()),
+        "sides": min(beside) / middle,
+    }
+
+
+def _part(
+    image: NDArray[np.float64], down: tuple[float, float], across: tuple[float, float]
+) -> NDArray[np.float64]:
+    """Cut a part out of an image, at least one pixel."""
+    rows, columns = (
+        slice(int(low * size), max(int(low * size) + 1, round(high * size)))
+        for (low, high), size in zip((down, across), image.shape, strict=True)
+    )
+    return image[rows, columns]
 
 
 def _little(array: NDArray[Any]) -> NDArray[np.float64]:
@@ -203,7 +256,9 @@ def _coarse(
             : counts[1] * factors[1],
             : counts[2] * factors[2],
         ]
-        blocks = _at_least(slab, lowest).reshape(factors[0], counts[1], factors[1], counts[2], factors[2])
+        blocks = _at_least(slab, lowest).reshape(
+            factors[0], counts[1], factors[1], counts[2], factors[2]
+        )
         small[index] = blocks.mean(axis=(0, 2, 4), dtype=np.float32)
     return small, tuple(step * one for step, one in zip(steps, factors, strict=True))
 

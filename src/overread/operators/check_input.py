@@ -86,8 +86,9 @@ def check_images(
 
     For projections and ultrasound, as `check_input` is for volumes: every image must lie within the
     envelope of the model's card. Of ``spacing_mm`` only ``in_plane`` is looked at, where the image
-    has a spacing; ``views`` is held against ViewPosition, where the image has one; ``statistics``
-    are those of projections (shape, middle, spread, symmetry, smoothness).
+    has a spacing; ``views`` is held against ViewPosition and ``toward`` against
+    PatientOrientation, where the image has them; ``statistics``
+    are those of projections (shape, middle, spread, symmetry, …), see `measures.appearance`.
 
     Parameters
     ----------
@@ -171,6 +172,7 @@ def facts_of_image(image: Image, instance: Instance | None = None) -> Facts:
         modality=image.modality,
         words=words_of([instance]) if instance is not None else None,
         view=image.view or None,
+        toward=image.toward,
         spacing_mm=(None, *image.spacing) if image.spacing else None,
         statistics=plane_appearance(image.array, image.spacing),
     )

@@ -54,7 +54,8 @@ def classify(
     Raises
     ------
     Refused
-        The images are of another modality than the model was made for.
+        The images are of another modality than the model was made for, or mirrored or turned where
+        its card says how they must lie.
     ValueError
         The model is no classification model, or a region is of an image that was not given.
     StepFailed

@@ -255,7 +255,7 @@ def _found(
     exam: Exam, context: Context, account: Account, name: str, wanted: Value
 ) -> list[_Found]:
     if wanted.tag is not None:
-        return list(_in_tags(exam, wanted.tag))
+        return _in_tags(exam, wanted.tag)
     if wanted.fhir is not None:
         return _told(name, context)
     if not context.tables:
@@ -271,27 +271,25 @@ def _one(found: list[_Found]) -> _Found | None:
     return found[0] if found else None
 
 
-def _in_tags(exam: Exam, tag: str) -> Iterator[_Found]:
+def _in_tags(exam: Exam, tag: str) -> list[_Found]:
     address = parse_address(tag)
-    for series in exam.series():
-        for one in series:
-            where = f"{tag} of series {one.header.get('SeriesNumber') or one.uid}"
-            values = address.read(one.header, one.origin).values
-            if values:
-                yield _Found("\\".join(values), where)
-            elif tag == "PatientAge" and (age := _age_by_dates(exam)):
-                yield _Found(age, "PatientBirthDate and StudyDate")
+    found = [
+        _Found("\\".join(values), f"{tag} of series {one.header.get('SeriesNumber') or one.uid}")
+        for one in exam
+        if (values := address.read(one.header, one.origin).values)
+    ]
+    return list(_ages_by_dates(exam)) if tag == "PatientAge" and not found else found
 
 
-def _age_by_dates(exam: Exam) -> str:
+def _ages_by_dates(exam: Exam) -> Iterator[_Found]:
     for one in exam:
         born, seen = (
             day(found[0]) if (found := text(one.header, name)) else None
             for name in ("PatientBirthDate", "StudyDate")
         )
         if born and seen and seen >= born:
-            return f"{(seen - born).days / 365.25:.2f}"
-    return ""
+            age = f"{(seen - born).days / 365.25:.2f}"
+            yield _Found(age, "PatientBirthDate and StudyDate")
 
 
 def _told(name: str, context: Context) -> list[_Found]:

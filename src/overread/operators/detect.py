@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from overread.pipelines.model import ModelCard
 from overread.pipelines.ports import Account, Context, Model, Progress
 from overread.runtimes import Session
 from overread.validation.results import Detection, Detections
+
+Float = TypeVar("Float", np.float32, np.float64)
 
 ROUNDING = 1e-3
 """How far beyond 0 and 1 a score or probability may lie: half precision rounds that far."""
@@ -60,7 +62,8 @@ def detect(
     Raises
     ------
     Refused
-        The images are of another modality than the model was made for.
+        The images are of another modality than the model was made for, or mirrored or turned where
+        its card says how they must lie.
     ValueError
         The model is no detection model.
     StepFailed
@@ -74,6 +77,11 @@ def detect(
     for number, image in enumerate(images):
         progress(number, len(images), "images")
         here = list(_look(image, session, card, at_most_each, account))
+        if card.input.toward and image.toward is None:
+            account.notes.append(
+                f"image {image.uid} does not say its sides (PatientOrientation): right and left "
+                "are as in the usual view"
+            )
         account.used.append((image.uid, f"looked at: {len(here)} found"))
         found += here
     account.notes.append(f"model {card.reference}, SHA-256 {card.sha256}")
@@ -87,19 +95,19 @@ def detect(
 def check(
     images: Images, card: ModelCard, task: Literal["detection", "classification"]
 ) -> tuple[int, int]:
-    """Check a model's task and the images' modality; return the size that the model sees.
+    """Check a model's task, and modality and sides of the images; return the model's image size.
 
     Raises
     ------
     ValueError
         The model has another task.
     Refused
-        An image has another modality than the model was made for.
+        An image has another modality than the model was made for, or is mirrored or turned.
     """
     if card.task != task or card.input.size is None:
         raise ValueError(f"model {card.reference} does {card.task}; one for {task} was expected")
     for image in images:
-        if wrong := outside(card.input, Facts(modality=image.modality)):
+        if wrong := outside(card.input, Facts(modality=image.modality, toward=image.toward)):
             raise Refused(refusal(card.reference, wrong))
     return card.input.size
 
@@ -126,15 +134,15 @@ def tensor(
     return [np.asarray(found[name][0], dtype=np.float64) for name in names]
 
 
-def check_range(values: NDArray[np.float64], name: str, card: ModelCard) -> NDArray[np.float64]:
+def check_range(values: NDArray[Float], name: str, card: ModelCard) -> NDArray[Float]:
     """Return probabilities, cut to 0 to 1; a model that gives logits is told of.
 
     Raises
     ------
     StepFailed
-        A value lies outside 0 to 1 by more than rounding.
+        A value is no number, or lies outside 0 to 1 by more than rounding.
     """
-    if values.size and (values.min() < -ROUNDING or values.max() > 1 + ROUNDING):
+    if values.size and not (values.min() >= -ROUNDING and values.max() <= 1 + ROUNDING):
         raise StepFailed(
             f"model {card.reference} gave {name} from {values.min():.3g} to {values.max():.3g}; "
             "0 to 1 was expected: export it with its sigmoid or softmax"

@@ -194,8 +194,8 @@ def load(folder: Path) -> object:  # noqa: PLR0911, one return a port type
 
 
 def _image(rest: dict[str, Any], array: NDArray[np.float32]) -> Image:
-    spacing = rest["spacing"]
-    return Image(array, **{**rest, "spacing": (spacing[0], spacing[1]) if spacing else None})
+    pairs = {name: rest[name] and tuple(rest[name]) for name in ("spacing", "toward")}
+    return Image(array, **{**rest, **pairs})
 
 
 def plain_file(kind: type) -> str:

@@ -12,7 +12,7 @@ from overread.dicom.match import text
 from overread.dicom.pixel_spacing import pixel_spacing
 from overread.dicom.rendering import Voi, render
 from overread.dicom.selection import image_name
-from overread.dicom.study import Exam, Instance, Series
+from overread.dicom.study import Exam, Instance, Series, toward
 from overread.errors import Refused
 from overread.pipelines.ports import Account, Progress
 
@@ -132,6 +132,7 @@ def _images(
             view=_first(instance, _VIEW),
             laterality=_first(instance, _LATERALITY),
             aspect=spacing.aspect,
+            toward=toward(header),
         )
 
 

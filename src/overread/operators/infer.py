@@ -15,6 +15,7 @@ from overread import runtimes
 from overread.dicom.geometry import turn_to_axial
 from overread.dicom.volume import Mask, Probability, Volume
 from overread.errors import Refused, StepFailed
+from overread.operators.detect import check_range
 from overread.pipelines.envelope import Facts, axial_spacing, outside, refusal
 from overread.pipelines.model import Envelope, ModelCard
 from overread.pipelines.ports import Account, Context, Model, Progress
@@ -97,7 +98,8 @@ def infer(
         The pipeline does not bring the volume to the spacing that the model's card asks for, or
         gives settings for windows to a model that has its own.
     StepFailed
-        The model cannot run here, or gives another shape than its contract says.
+        The model cannot run here, or gives another shape than its contract says, or values that are
+        no probabilities.
     """
     how = How(overlap, _axes(flips), batch, precision)
     found = _probabilities(volume, context, account, progress, model, how)
@@ -209,9 +211,10 @@ def _probabilities(  # noqa: PLR0917 - what the two operators pass on
                 f"model {card.reference} gave an array of shape {found.shape}; {expected} was "
                 "expected"
             )
-        return found
+        return check_range(found, card.output.name, card)
     array = np.ascontiguousarray(turn.turn(volume.array), np.float32)
     found = slide(session, array, card, how, progress)
+    found = check_range(found, card.output.name, card)
     return np.stack([turn.back(label) for label in found])
 
 

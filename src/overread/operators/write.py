@@ -176,8 +176,9 @@ def _account(
 ) -> None:
     """Tell which images were used, and of which slices there is none."""
     account.used.extend((uid, "source image") for uid in made.sources)
+    planes = planes_of(masks, source)
     for mask in masks:
-        placed = place(mask.affine, mask.array.shape[-3:], planes_of(mask, source))
+        placed = place(mask.affine, mask.array.shape[-3:], planes)
         lost = [index for index in placed.stray if mask.array[..., index, :, :].any()]
         if lost:
             account.notes.append(

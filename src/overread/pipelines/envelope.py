@@ -66,6 +66,8 @@ class Facts:
         What headers say.
     view : str, optional
         ViewPosition of a projection.
+    toward : tuple of str, optional
+        Towards which sides of the patient its columns and rows grow.
     spacing_mm : tuple of float, optional
         As acquired: between slices, rows and columns of the axial plane that is nearest; of a
         projection, between its rows and columns.
@@ -82,6 +84,7 @@ class Facts:
     modality: str | None = None
     words: Words | None = None
     view: str | None = None
+    toward: tuple[str, str] | None = None
     spacing_mm: tuple[float | None, float, float] | None = None
     plane: str | None = None
     slices: int | None = None
@@ -148,6 +151,14 @@ def outside(
         found += _words(wanted, facts.words)
     if wanted.views and facts.view and facts.view.upper() not in map(str.upper, wanted.views):
         found.append(Misfit(f"the view is {facts.view}", " or ".join(wanted.views)))
+    if wanted.toward and facts.toward and facts.toward != wanted.toward:
+        seen = "\\".join(facts.toward)
+        found.append(
+            Misfit(
+                f"the image is mirrored or turned (PatientOrientation {seen})",
+                "\\".join(wanted.toward),
+            )
+        )
     found += _geometry(wanted, facts)
     if facts.statistics is not None:
         for name, limits in wanted.statistics.items():

@@ -43,6 +43,10 @@ Several = Annotated[tuple[str, ...], BeforeValidator(_several)]
 """One text or a list of them."""
 
 
+Side = Literal["L", "R", "A", "P", "H", "F"]
+"""Sides of the patient, as PatientOrientation names them (PS3.3 C.7.6.1.1.1)."""
+
+
 class Label(Frozen):
     """One value of a model's mask, and what it stands for.
 
@@ -111,6 +115,11 @@ class Envelope(Frozen):
         ``post``: headers say that a contrast agent was given; ``pre``: they do not.
     views : tuple of str
         ViewPosition of projections: one of these, where the image has one.
+    toward : tuple of str, optional
+        Of projections: towards which sides of the patient columns and rows grow, as
+        PatientOrientation says it (its first letters), where the image does: ``[L, F]``. A model
+        that tells right from left by where things lie must say it: in an image that is mirrored
+        it would name the wrong side.
     planes : tuple of str
         Planes of acquisition: ``axial``, ``coronal``, ``sagittal``, ``oblique``.
     spacing_mm : Spacing, optional
@@ -147,6 +156,7 @@ class Envelope(Frozen):
     without_words: Pattern = ""
     contrast: Literal["", "pre", "post"] = ""
     views: Several = ()
+    toward: tuple[Side, Side] | None = None
     planes: tuple[Plane, ...] = ()
     spacing_mm: Spacing | None = None
     slices: tuple[int, int] | None = None

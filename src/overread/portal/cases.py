@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from overread.portal import findings, objects, viewer
+from overread.portal import findings, measured, objects, viewer
 from overread.portal.advice import advice
 from overread.portal.auth import actor_of, require
 from overread.portal.plot import plot
@@ -18,6 +19,7 @@ from overread.portal.text import age
 from overread.store import cases, history
 from overread.store.audit import record
 from overread.store.cases import UNDER_WAY, Case, CaseState
+from overread.store.tables import Instance
 from overread.store.users import Signed
 from overread.validation.permissions import may
 
@@ -80,12 +82,20 @@ def no_case(request: Request, portal: Portal, signed: Signed) -> Response:
 
 @router.get("/cases/{case_id}")
 def case_page(
-    request: Request, portal: Here, signed: MaySee, case_id: str, view: str = ""
+    request: Request,
+    portal: Here,
+    signed: MaySee,
+    case_id: str,
+    *,
+    view: str = "",
+    over: str = "",
 ) -> Response:
     """Show one case, and tell the audit who opened it.
 
     Parameters
     ----------
+    over : str
+        Name of the result that the viewer draws over the images; by itself the first that can be.
     view : str
         What stands beside it: ``findings`` (images with what was found drawn on them), ``viewer``
         or ``captures``; by itself the first of those that there is.
@@ -95,6 +105,11 @@ def case_page(
         if case is None:
             return no_case(request, portal, signed)
         context = _context(portal, session, case, signed)
+        drawn = cases.overlay(context["shown"], over)
+        context["over"] = drawn.name if drawn else ""
+        context["viewer"] = f"/cases/{case.id}/viewer"
+        if over and over == context["over"]:
+            context["viewer"] += f"?over={quote(over)}"
         context["view"] = view if view in context["views"] else next(iter(context["views"]), "")
     with portal.database.write() as writing:
         record(writing, portal.now(), signed.account.name, "open case", f"case {case.id}")
@@ -122,14 +137,22 @@ def case_state(
 
 
 @router.get("/cases/{case_id}/viewer")
-def open_viewer(request: Request, portal: Here, signed: MaySee, case_id: str) -> Response:
-    """Go to the viewer: the study's images, and of what was drawn on them the current result."""
+def open_viewer(
+    request: Request, portal: Here, signed: MaySee, case_id: str, over: str = ""
+) -> Response:
+    """Go to the viewer: the study's images, and of what was drawn on them the current result.
+
+    Parameters
+    ----------
+    over : str
+        Name of the result that is drawn; by itself the first that can be.
+    """
     with portal.database.read() as session:
         case = cases.find_case(session, case_id)
         if case is None:
             return no_case(request, portal, signed)
-        shown = cases.shown(session, case.id)
-        made = shown.segmentation
+        drawn = cases.overlay(cases.shown(session, case.id), over)
+        made = session.get(Instance, drawn.instance_id) if drawn else None
         study_uid = made.study_uid if made is not None else case.exam.study_uid
         series = cases.images(session, case.exam, study_uid)
     uids = [one.uid for one in series]
@@ -146,6 +169,7 @@ def _context(portal: Portal, session: Session, case: Case, signed: Signed) -> di
     job = shown.job or case.job
     ran = cases.steps(session, job.id) if job else []
     points = history.history(session, case)
+    here = next((point for point in points if point.case.id == case.id), None)
     who = cases.patient(session, case.exam)
     arrived = cases.count_instances(session, case.exam.id)
     running = cases.steps(session, case.job.id) if case.job else []
@@ -169,6 +193,7 @@ def _context(portal: Portal, session: Session, case: Case, signed: Signed) -> di
         "points": points,
         "plot": plot(points, case.id),
         "regions": _regions(points),
+        "sheet": measured.sheet(case, shown.results, here.changes if here else None),
         "images": images,
         "pictures": drawn,
         "made": made,

@@ -9,10 +9,14 @@ from itertools import islice
 from pydicom import Dataset, dcmread
 from sqlalchemy.orm import Session
 
+from overread.dicom.encoded import UNREADABLE
 from overread.portal.findings import rendered
 from overread.store.archive import Archive
 from overread.store.cases import Shown
 from overread.store.tables import Instance, Result
+
+MOST_PICTURES = 200
+"""Of a capture, that a page shows."""
 
 MOST_LINES = 400
 """Lines of a report that a page shows; a report may have any number."""
@@ -91,13 +95,18 @@ class Made:
 
 
 def objects(session: Session, archive: Archive, shown: Shown) -> list[Made]:
-    """List the objects among the current results of a case."""
+    """List the objects among the current results of a case, in the order of `NAMES`."""
     made = []
-    for result in shown.results:
+    kinds = list(NAMES)
+    for result in sorted(shown.results, key=lambda one: _place(kinds, one.kind)):
         instance = session.get(Instance, result.instance_id) if result.instance_id else None
         if instance is not None:
             made.append(_made(archive, result, instance))
     return made
+
+
+def _place(kinds: Sequence[str], kind: str) -> int:
+    return kinds.index(kind) if kind in kinds else len(kinds)
 
 
 def _made(archive: Archive, result: Result, instance: Instance) -> Made:
@@ -109,8 +118,7 @@ def _made(archive: Archive, result: Result, instance: Instance) -> Made:
             instance.columns or 0, instance.rows or 0,
         )  # fmt: skip
     if result.kind == "report":
-        header = dcmread(archive.path(instance.key), stop_before_pixels=True)
-        lines = tuple(islice(outline(header), MOST_LINES + 1))
+        lines = _lines(archive, instance)
         return Made(result, name, title, lines=lines[:MOST_LINES], is_cut=len(lines) > MOST_LINES)
     if result.kind == "document":
         return Made(result, name, title, url=rendered(instance))
@@ -128,8 +136,18 @@ def _frames(archive: Archive, instance: Instance) -> tuple[Frame, ...]:
             rendered(instance, number),
             str(labels[number - 1]) if number <= len(labels) else f"picture {number}",
         )
-        for number in range(1, instance.frames + 1)
+        for number in range(1, min(instance.frames, MOST_PICTURES) + 1)
     )
+
+
+def _lines(archive: Archive, instance: Instance) -> tuple[Line, ...]:
+    lines: list[Line] = []
+    try:
+        header = dcmread(archive.path(instance.key), stop_before_pixels=True)
+        lines.extend(islice(outline(header), MOST_LINES + 1))
+    except UNREADABLE:  # a program from outside wrote it, and may have written anything
+        lines.append(Line(0, "", "The rest of this report cannot be shown."))
+    return tuple(lines)
 
 
 def outline(item: Dataset, depth: int = 0) -> Iterator[Line]:

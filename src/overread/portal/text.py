@@ -44,6 +44,23 @@ def volume(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 1 else f"{value:.2f}"
 
 
+_UNITS = {"1": "", "mm2": "mm²", "cm2": "cm²", "mm3": "mm³", "[hnsf'U]": "HU", "Cel": "°C"}
+
+
+def unit(code: str) -> str:
+    """Write a UCUM unit as people do; one that is not listed as it stands."""
+    return _UNITS.get(code, code)
+
+
+def amount(value: float, code: str) -> str:
+    """Write a number: millilitres as `volume` does, all else with three digits that count."""
+    if code == "mL":
+        return volume(value)
+    size = abs(value)
+    decimals = 2 if size < 10 else 1 if size < 100 else 0
+    return f"{value:.{decimals}f}".replace("-", "−")
+
+
 def change(value: float | None) -> str:
     """Write a change in per cent with its sign."""
     if value is None:
@@ -83,5 +100,17 @@ def short(digest: str) -> str:
 
 FILTERS: dict[str, Callable[..., Any]] = {
     function.__name__: function
-    for function in (dicom_date, person, age, volume, change, moment, ago, span, short)
+    for function in (
+        dicom_date,
+        person,
+        age,
+        volume,
+        unit,
+        amount,
+        change,
+        moment,
+        ago,
+        span,
+        short,
+    )
 }

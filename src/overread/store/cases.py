@@ -271,12 +271,27 @@ def shown(session: Session, root_id: str) -> Shown:
         return Shown()
     job, exam = rows[0][1], rows[0][2]
     results = tuple(result for result, made_by, _ in rows if made_by.id == job.id)
-    drawn = (one for kind in OVERLAYS for one in results if one.kind == kind)
-    with_object = next(drawn, None)
-    segmentation = None
-    if with_object is not None and with_object.instance_id is not None:
-        segmentation = session.get(Instance, with_object.instance_id)
+    drawn = overlay(Shown(results))
+    segmentation = session.get(Instance, drawn.instance_id) if drawn else None
     return Shown(results, job, exam, segmentation)
+
+
+def overlay(shown: Shown, name: str = "") -> Result | None:
+    """Return the result that the viewer draws over the images; none where nothing can be drawn.
+
+    Parameters
+    ----------
+    name : str
+        Of the result that is meant; where there is no such overlay, the first in the order of
+        `OVERLAYS` is taken.
+    """
+    drawn = [
+        one
+        for kind in OVERLAYS
+        for one in shown.results
+        if one.kind == kind and one.instance_id is not None
+    ]
+    return next((one for one in drawn if one.name == name), drawn[0] if drawn else None)
 
 
 def steps(session: Session, job_id: str) -> list[StepRun]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from io import BytesIO
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any
 
 import numpy as np
@@ -170,4 +171,57 @@ def test_a_document_that_is_none_is_not_given_as_one(reader: TestClient) -> None
     for keyword in ("PixelData", "Rows", "Columns", "BitsAllocated"):
         delattr(one, keyword)
     store(reader, as_file(one))
+    assert reader.get(f"{url_of(one)}/rendered").status_code == 406
+
+
+def test_a_table_that_cannot_be_calculated_with_is_refused(reader: TestClient) -> None:
+    table = Dataset()
+    table.LUTDescriptor = [10, 0, 60000]  # bits
+    table["LUTDescriptor"].VR = "US"
+    table.LUTData = bytes(20)
+    table["LUTData"].VR = "OW"
+    one = ramp("render-overflow", VOILUTSequence=[table])
+    store(reader, as_file(one))
+    assert reader.get(f"{url_of(one)}/rendered").status_code == 406
+
+
+def test_a_large_image_is_drawn_apart(reader: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take thirty times its pixels of the portal's memory, and as its own process less."""
+    one = ramp("render-apart")
+    store(reader, as_file(one))
+    monkeypatch.setattr(portal_picture, "_SMALL", 399)
+    monkeypatch.setattr(portal_picture, "draw", None)  # here, that is
+    assert picture(reader, f"{url_of(one)}/rendered").shape == (20, 20)
+
+
+def test_more_than_can_be_drawn_is_put_off(
+    reader: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = ramp("render-busy")
+    store(reader, as_file(one))
+    monkeypatch.setattr(portal_picture, "_WAITING", BoundedSemaphore(1))
+    with portal_picture.turn():
+        answer = reader.get(f"{url_of(one)}/rendered")
+    assert answer.status_code == 503 and answer.headers["retry-after"] == "5"
+    assert reader.get(f"{url_of(one)}/rendered").status_code == 200
+
+
+def test_pictures_and_documents_say_what_they_are_and_load_nothing(reader: TestClient) -> None:
+    one = ramp("render-headers")
+    store(reader, as_file(one))
+    answer = reader.get(f"{url_of(one)}/rendered")
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_a_document_that_is_too_large_is_not_read(
+    reader: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = ramp("render-large-pdf", SOPClassUID="1.2.840.10008.5.1.4.1.1.104.1")
+    one.file_meta.MediaStorageSOPClassUID = one.SOPClassUID
+    one.EncapsulatedDocument = b"%PDF-1.7 "
+    store(reader, as_file(one))
+    assert reader.get(f"{url_of(one)}/rendered").status_code == 200
+    monkeypatch.setattr(rendered, "MOST_BYTES", 100)
     assert reader.get(f"{url_of(one)}/rendered").status_code == 406

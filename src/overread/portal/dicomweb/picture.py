@@ -1,7 +1,9 @@
 """A frame of an image as a PNG.
 
 Compressed pixels came from outside and are decoded by C libraries: that happens in a process of its
-own, with a limit on its memory and time, so that no image takes the portal along.
+own, with a limit on its memory and time, so that no image takes the portal along. Large images go
+there too, since some of their pixels' copies are eight times as large. Few are drawn at once, and
+few wait for it, so that threads are left for those who look at pages.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ import resource
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -18,8 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from pydicom import dcmread
+from pydicom.filereader import read_file_meta_info
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from overread.dicom.pixels import UNREADABLE
 from overread.dicom.rendering import render
@@ -32,13 +38,43 @@ SECONDS = 30
 MEMORY = 4 << 30
 """Bytes of address space that it may take: the largest image that is rendered, many times over."""
 
+_SMALL = 1 << 22
+"""Pixels of the largest image that is drawn by the portal itself."""
+
 _AT_ONCE = threading.BoundedSemaphore(2)
-"""So many are decoded at once; the others wait for their turn."""
+_WAITING = threading.BoundedSemaphore(24)
+"""So many are drawn at once, or wait for their turn: fewer than the portal's 40 threads."""
 
 _WINDOWS = ("WindowWidth", "VOILUTSequence", "SharedFunctionalGroupsSequence")
 """Where an image says how it is to be seen."""
 
 Size = tuple[int, int]
+
+
+class Busy(Exception):
+    """So many pictures are being drawn that no more wait."""
+
+
+@contextmanager
+def turn() -> Iterator[None]:
+    """Wait for one's turn with what takes much memory.
+
+    Raises
+    ------
+    Busy
+        Too many wait already, or it took too long.
+    """
+    if not _WAITING.acquire(blocking=False):
+        raise Busy
+    try:
+        if not _AT_ONCE.acquire(timeout=2 * SECONDS):
+            raise Busy
+        try:
+            yield
+        finally:
+            _AT_ONCE.release()
+    finally:
+        _WAITING.release()
 
 
 @lru_cache(maxsize=32)
@@ -63,18 +99,25 @@ def png(path: Path, index: int, fits: Size | None = None) -> bytes:
     ------
     Refused
         Its pixels cannot be read.
+    Busy
+        See `turn`.
     """
-    syntax = dcmread(path, stop_before_pixels=True, specific_tags=[]).file_meta.TransferSyntaxUID
-    return _apart(path, index, fits) if syntax.is_encapsulated else draw(path, index, fits)
+    with turn():
+        return _apart(path, index, fits) if _is_heavy(path) else draw(path, index, fits)
+
+
+def _is_heavy(path: Path) -> bool:
+    syntax = read_file_meta_info(path).TransferSyntaxUID
+    if syntax.is_encapsulated or syntax == DeflatedExplicitVRLittleEndian:
+        return True
+    size = dcmread(path, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
+    return int(size.Rows) * int(size.Columns) > _SMALL
 
 
 def _apart(path: Path, index: int, fits: Size | None) -> bytes:
     command = [sys.executable, "-m", __name__, str(path), str(index), *map(str, fits or ())]
     try:
-        with _AT_ONCE:
-            done = subprocess.run(
-                command, capture_output=True, timeout=SECONDS, check=False, env={}
-            )
+        done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False, env={})
     except subprocess.TimeoutExpired as error:
         raise Refused("its pixels took too long to decode") from error
     if done.returncode:
@@ -84,7 +127,10 @@ def _apart(path: Path, index: int, fits: Size | None) -> bytes:
 
 def draw(path: Path, index: int, fits: Size | None) -> bytes:
     """Render a frame here; see `png`."""
-    picture = Pillow.fromarray(_pixels(path, index))
+    try:
+        picture = Pillow.fromarray(_pixels(path, index))
+    except ArithmeticError as error:  # of what a header says to calculate
+        raise Refused("its header cannot be calculated with") from error
     if fits is not None:
         picture.thumbnail(fits, Pillow.Resampling.BICUBIC)
     out = BytesIO()

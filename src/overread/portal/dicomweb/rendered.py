@@ -17,7 +17,7 @@ from pydicom.uid import EncapsulatedPDFStorage
 from overread.errors import Refused
 from overread.portal.auth import require
 from overread.portal.dicomweb.media import accepted, matches
-from overread.portal.dicomweb.picture import png
+from overread.portal.dicomweb.picture import Busy, png, turn
 from overread.portal.dicomweb.retrieve import asked, note
 from overread.portal.state import Here, Portal
 from overread.store.tables import Instance
@@ -30,6 +30,9 @@ PNG, PDF = "image/png", "application/pdf"
 
 MOST_PIXELS = 1 << 25
 """Pixels of the largest image that is rendered: more would take gigabytes to decode."""
+
+MOST_BYTES = 1 << 28
+"""Of the largest document that is given."""
 
 LARGEST_VIEWPORT = 4096
 
@@ -85,7 +88,13 @@ def _png(request: Request, portal: Portal, one: Instance, number: int, viewport:
         data = png(portal.archive.path(one.key), number - 1, fits)
     except Refused as error:
         raise HTTPException(406, "its pixels cannot be read") from error
+    except Busy as error:
+        raise _busy() from error
     return Response(data, media_type=PNG)
+
+
+def _busy() -> HTTPException:
+    return HTTPException(503, "too much is being rendered; try again", {"Retry-After": "5"})
 
 
 def _viewport(text: str) -> tuple[int, int] | None:
@@ -101,9 +110,15 @@ def _viewport(text: str) -> tuple[int, int] | None:
 
 def _pdf(request: Request, portal: Portal, one: Instance) -> Response:
     _check_accepted(request, PDF)
-    dataset = dcmread(portal.archive.path(one.key))
-    document = bytes(dataset.get("EncapsulatedDocument") or b"")
-    if not document.startswith(b"%PDF-"):
+    if one.size > MOST_BYTES:
+        raise HTTPException(406, f"a document of {one.size} bytes is too large to be given")
+    try:
+        with turn():
+            dataset = dcmread(portal.archive.path(one.key))
+            document = bytes(dataset.get("EncapsulatedDocument") or b"")
+    except Busy as error:
+        raise _busy() from error
+    if not document.startswith(b"%PDF-") or len(document) > MOST_BYTES:
         raise HTTPException(406, "the object says that it holds a PDF, and does not")
     length = int(dataset.get("EncapsulatedDocumentLength") or len(document))
     return Response(
