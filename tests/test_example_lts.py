@@ -19,19 +19,31 @@ import highdicom
 import nibabel
 import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
+from scipy import ndimage
 
 from overread import examples
+from overread.dicom.geometry import turn_to_axial
 from overread.dicom.seg import read_seg
 from overread.dicom.study import Instance, Series
-from overread.dicom.volume import Mask
+from overread.dicom.volume import HOUNSFIELD, Mask, Volume
+from overread.errors import Refused
+from overread.operators.check_input import check_input, facts_of_volume
 from overread.operators.files import load as load_port
-from overread.simulator.abdomen import NAMES, Abdomen
+from overread.pipelines.envelope import within
+from overread.pipelines.ports import Account
+from overread.simulator import images as research
+from overread.simulator.abdomen import NAMES, Abdomen, abdomen
 from overread.simulator.exams import liver_donor
+from overread.simulator.fruit import FRUIT, fruit
 from overread.simulator.instances import write
 from overread.site import load
+from overread.site.models import read_models
+from tests.conftest import ROOT
+from tests.dicom.series import affine
 
 SEED = 3
+LIVER = read_models(ROOT / "src" / "overread" / "examples" / "lts", verify=False)[0]["liver@1.0.0"]
 LOBE, VESSELS, POINTS = 0.06, 0.15, 2.0
 """Relative error of a lobe's and of the vessels' volume; percentage points of a share."""
 
@@ -180,3 +192,106 @@ def test_real_slices_give_a_whole_liver(site: Path, shared_data: Path, tmp_path:
     liver = reference.get_fdata().transpose(2, 1, 0)[:, ::-1] == 5
     order = np.argsort(mask.affine[2, 0] * np.arange(len(mask.array)))
     assert dice(mask.array[order] > 0, liver) > 0.93
+
+
+def claimed(hounsfield: np.ndarray, spacing: tuple[float, float, float]) -> tuple[Volume, Series]:
+    """A volume whose headers say all that the model's card asks for, whatever is in it."""
+    header = Dataset()
+    header.SOPInstanceUID, header.SeriesInstanceUID, header.Modality = "1.2.3", "1.2", "CT"
+    header.BodyPartExamined, header.ContrastBolusAgent = "ABDOMEN", "APPLIED"
+    array = np.round(hounsfield).astype(np.int16)
+    volume = Volume(array, affine(spacing), unit=HOUNSFIELD, modality="CT")
+    return volume, Series((Instance(header),))
+
+
+def why_not(hounsfield: np.ndarray, spacing: tuple[float, float, float] = (2.0, 1.6, 1.6)) -> str:
+    """Why the model does not read a volume whose headers are right; empty where it does."""
+    volume, source = claimed(hounsfield, spacing)
+    try:
+        check_input(volume, source, Account(), model=LIVER)
+    except Refused as refused:
+        return str(refused)
+    return ""
+
+
+def thick(file: Path) -> np.ndarray:
+    """A real slice, every other row and column, drawn out to a stack of 40 mm."""
+    one = dcmread(file)
+    slope, intercept = float(one.RescaleSlope), float(one.RescaleIntercept)
+    plane = (one.pixel_array * slope + intercept)[::2, ::2]
+    return np.repeat(plane[None], 20, axis=0)
+
+
+@pytest.mark.parametrize("seed", [5, 16, 20])  # the heaviest, a wide one with arms, a slim one
+def test_phantoms_that_nothing_was_learnt_from_are_within_the_envelope(seed: int) -> None:
+    drawn = abdomen(seed, shape=(45, 170, 190), spacing=(4.4, 2.1, 2.1), divided=1)
+    assert why_not(drawn.image.array, (4.4, 2.1, 2.1)) == ""
+
+
+@pytest.mark.parametrize(
+    "file", ["pydicom/explicit_VR-UN.dcm", "dcmqi_ct_3slice_seg/02.dcm"], ids=["prone", "padded"]
+)
+def test_real_livers_of_other_scanners_are_within_the_envelope(
+    file: str, shared_data: Path
+) -> None:
+    """One lies on the face, the other has -3024 HU around its round field of view."""
+    assert why_not(thick(shared_data / "dicom_variants" / file)) == ""
+
+
+def test_the_card_states_no_less_than_was_learnt(shared_data: Path) -> None:
+    """The real slices that the model was trained on lie within it, cut closely and noisy too."""
+    files = sorted((shared_data / "ct_liver" / "dicom").glob("*.dcm"))
+    planes = [thick(file)[0] for file in files]
+    order = np.argsort([float(dcmread(file).ImagePositionPatient[2]) for file in files])
+    array = np.stack([planes[i] for i in order])
+    assert why_not(array, (2.0, 1.95, 1.95)) == ""
+    assert why_not(array[:, 50:200, 48:208], (2.0, 1.95, 1.95)) == ""  # skin cut off at the sides
+    rng = np.random.default_rng(1)
+    assert why_not(array + rng.normal(0, 60, array.shape), (2.0, 1.95, 1.95)) == ""
+
+
+@pytest.mark.parametrize("name", FRUIT)
+def test_a_fruit_gets_no_liver_volume_whatever_its_headers_say(name: str) -> None:
+    """Drawn as CT: its flesh has 30 HU, air -1000. As large as a trunk it is refused as well."""
+    drawn = fruit(name)
+    hounsfield = drawn.array / 700 * 1030 - 1000
+    assert "made for" in why_not(hounsfield, (4.0, 1.0, 1.0))
+    size = 290 / (2 * FRUIT[name].half_axes[0])
+    assert "surface (rind) is" in why_not(hounsfield, (4.0, size, size))
+
+
+def test_heads_chests_and_noise_are_refused_with_numbers(shared_data: Path) -> None:
+    z, y, x = np.ogrid[-100:100:50j, -100:100:100j, -100:100:100j]
+    depth = (1 - np.sqrt((x / 76) ** 2 + (y / 95) ** 2 + (z / 130) ** 2)) * 76
+    head = np.select([depth > 14, depth > 7, depth > 2, depth > 0], [36, 950, -60, 40], -1000)
+    told = why_not(head, (4.0, 2.0, 2.0))
+    assert "width of the body, mm (width_mm) is 152 (made for 200 to 600)" in told
+    assert "(under_rind) is 950 (made for -170 to 93)" in told
+    noise = np.random.default_rng(1).normal(50, 200, (30, 128, 128))
+    assert "likeness of neighbouring voxels (smoothness) is" in why_not(noise)
+    variants = shared_data / "dicom_variants"
+    spine = why_not(thick(variants / "pydicom" / "bad_sequence.dcm"), (2.0, 0.574, 0.574))
+    assert "(width_mm) is 146 (made for 200 to 600)" in spine
+    blank = thick(variants / "dicom2nifti/failing_sliceincrement_001/IM-0001-0007-0001.dcm")
+    assert "part of the body that is bright (solid) is" in why_not(blank, (2.0, 0.86, 0.86))
+
+
+def test_a_real_abdomen_that_took_up_no_contrast_agent_is_refused(shared_data: Path) -> None:
+    """Its header would say that one was given; neither liver nor kidneys nor vessels show it."""
+    scan = research.read_image(shared_data / "ct_liver" / "example_ct.nii.gz")
+    native = turn_to_axial(scan.affine).turn(scan.array)[52:]
+    fine = ndimage.zoom(native.astype(np.float32), (1, 1.5, 1.5), order=1)
+    told = why_not(fine, (3.0, 2.0, 2.0))
+    assert told.startswith("brightness of the body's brightest 5 % (bright) is 6")
+    assert "made for 90 to 300" in told
+    lungs = np.where(ndimage.binary_erosion(fine > -500, iterations=9), -850, fine)
+    assert "median inside the body (inside) is -850" in why_not(lungs, (3.0, 2.0, 2.0))
+
+
+def test_the_card_holds_what_a_training_phantom_shows() -> None:
+    """As `training.liver.envelope` draws them; it prints what all of them show."""
+    drawn = abdomen(1010, shape=(56, 192, 192), spacing=(3.4, 2.0, 2.0), divided=1)
+    shown = facts_of_volume(drawn.image).statistics or {}
+    stated = LIVER.card.input.statistics
+    assert set(stated) == set(shown)
+    assert all(within(shown[name], limits) for name, limits in stated.items())

@@ -368,7 +368,7 @@ class Settings(Frozen):
 
     @property
     def tables(self) -> Path:
-        """Folder of the tables that steps may read, absolute; it need not be there."""
+        """Folder of the tables that steps are given rows of, absolute; it need not be there."""
         return self.root / "tables"
 
     @property

@@ -122,7 +122,37 @@ def test_what_is_typed_wrong_is_told(site: Path, exam: Path, tmp_path: Path) -> 
     both = fails("pipeline", "run", "bright-spots", exam, tmp_path / "other")
     assert "of 2 patients" in both
     assert "needs its input volume" in fails("operator", "run", "threshold")
-    assert "perhaps volume" in fails("operator", "run", "threshold", "--in", "volumes=x")
+    told = fails("operator", "run", "threshold", "--in", "volumes=x")
+    assert "no input 'volumes'; expected an existing input, perhaps volume" in told
+    told = fails("operator", "run", "threshold", "--in", "volume=x", "--set", "above=[1")
+    assert "--set above=[1 is not valid YAML: expected ',' or ']'" in told
+
+
+def test_an_operator_of_a_site_needs_its_site(tmp_path: Path) -> None:
+    ran = overread("operator", "run", "smooth", cwd=tmp_path)
+    assert ran.returncode == 2
+    assert "Operators of a site's own need --site" in " ".join(ran.stderr.split())
+
+
+def test_a_failed_operator_of_ones_own_tells_its_line_and_its_log(
+    site: Path, tmp_path: Path
+) -> None:
+    (site / "operators").mkdir(exist_ok=True)
+    (site / "operators" / "own.py").write_text(
+        "from overread.dicom.volume import Volume\n\n\n"
+        "def broken(volume: Volume) -> Volume:\n"
+        "    print('as far as this')\n"
+        "    return volume.nothing\n"
+    )
+    nifti: Any = nibabel
+    nifti.save(nifti.Nifti1Image(np.zeros((4, 4, 4), np.float32), np.eye(4)), tmp_path / "t1.nii")
+    ran = overread(
+        "operator", "run", "broken", "--in", "volume=t1.nii", "--site", site, cwd=tmp_path
+    )
+    assert ran.returncode == 1
+    assert "has no attribute 'nothing' (line 6 of the operator's file)" in ran.stderr
+    assert "as far as this" in (tmp_path / "run" / "broken.log").read_text()
+    assert str(tmp_path / "run" / "broken.log") in ran.stderr
 
 
 def test_an_operator_runs_alone_and_its_output_goes_into_the_next(tmp_path: Path) -> None:

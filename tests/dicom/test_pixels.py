@@ -72,6 +72,23 @@ def test_every_integer_type(
     np.testing.assert_array_equal(frame, VALUES[0].astype(kind))
 
 
+@pytest.mark.parametrize("kind", ["<i2", "<u2"])
+def test_values_may_lie_in_the_upper_bits(tmp_path: Path, kind: str) -> None:
+    wanted = (VALUES[0] + 2000 * (kind == "<u2")).astype(kind)
+
+    def edit(one: Dataset, *, last: bool = True) -> None:
+        stored(kind, BitsStored=12, HighBit=15)(one)
+        one.PixelData = ((wanted << 4) | 7).tobytes()
+        if not last:
+            one.DataSetTrailingPadding = b"\0\0"
+
+    (frame,) = read_frames(kept(tmp_path / "a.dcm", edit, ExplicitVRLittleEndian), [0])
+    np.testing.assert_array_equal(frame, wanted)
+    slow = kept(tmp_path / "b.dcm", lambda one: edit(one, last=False), ExplicitVRLittleEndian)
+    with pytest.raises(Refused, match="HighBit 15 with BitsStored 12"):
+        list(read_frames(slow, [0]))
+
+
 @pytest.mark.parametrize("kind", [">i2", ">u2"])
 def test_big_endian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     image = kept(tmp_path / "a.dcm", stored(kind), ExplicitVRBigEndian)

@@ -205,7 +205,9 @@ def test_a_position_that_lacks_a_volume_does_not_take_it_from_another(lost: int)
 def test_a_volume_that_was_broken_off_does_not_matter_to_those_before() -> None:
     made = [one for time in (1, 2) for one in slices(f"t{time}", TemporalPositionIdentifier=time)]
     found = arrange(series(made[:9]), Policies((Split("TemporalPositionIdentifier"),)))
-    assert [plane.instance.uid for plane in found.planes] == [one.SOPInstanceUID for one in made[:6]]
+    assert [plane.instance.uid for plane in found.planes] == [
+        one.SOPInstanceUID for one in made[:6]
+    ]
 
 
 @pytest.mark.parametrize(

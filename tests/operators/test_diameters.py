@@ -125,6 +125,7 @@ def test_ends_are_given_in_the_source_s_space() -> None:
     moved = measure_diameters(replace(given, source=source), Account()).items[0]
     np.testing.assert_allclose(np.subtract(moved.points, plain.points), [[5, -7, 9]] * 2)
     assert moved.value == pytest.approx(plain.value)
+    assert (moved.frame_of_reference, plain.frame_of_reference) == ("3.4", "1.2")
 
 
 def test_padding_changes_no_measurement() -> None:

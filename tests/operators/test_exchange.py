@@ -12,7 +12,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from pydicom import Dataset, dcmread
+from pydicom import DataElement, Dataset, dcmread
 
 from overread.dicom.codes import TISSUE, Segment
 from overread.dicom.image import Image, Images
@@ -252,6 +252,57 @@ def test_objects_of_others_are_not_kept(out: Path, series: Series, tmp_path: Pat
         taken(out, DerivedObject, {"volume": Volume(ARRAY, affine())})
 
 
+@pytest.mark.parametrize(
+    ("keyword", "value", "kept"),
+    [
+        ("PatientName", "SOMEBODY^ELSE", False),
+        ("PatientName", "", True),
+        ("PatientBirthDate", "19000101", False),
+        ("IssuerOfPatientID", "ELSEWHERE", False),
+        ("AccessionNumber", "OTHER", False),
+        ("PatientID", "", False),
+        ("StudyInstanceUID", "1.2.3", False),
+    ],
+)
+def test_an_object_names_nobody_else(
+    out: Path, series: Series, keyword: str, value: str, *, kept: bool
+) -> None:
+    made = segmentation(series)
+    setattr(made.dataset, keyword, value)
+    (out / "seg.dcm").write_bytes(made.encode())
+    if kept:
+        assert taken(out, DerivedObject, {"t1": series}).kind == "segmentation"
+        return
+    for kind in (DerivedObject, Mask):
+        with pytest.raises(StepFailed, match="of another patient or study"):
+            taken(out, kind, {"t1": series})
+
+
+def test_an_object_refers_to_nothing_else(out: Path, series: Series, tmp_path: Path) -> None:
+    """The right patient's name on what was drawn on another one's images."""
+    others = images(ARRAY, affine(), name="other")
+    for one in others:
+        for keyword in ("PatientID", "PatientName", "StudyInstanceUID", "AccessionNumber"):
+            setattr(one, keyword, series.header.get(keyword, ""))
+    made = segmentation(stored(tmp_path / "others", others))
+    (out / "seg.dcm").write_bytes(made.encode())
+    for kind in (DerivedObject, Mask):
+        with pytest.raises(StepFailed, match=r"refers to .* was not given"):
+            taken(out, kind, {"t1": series})
+
+
+def test_an_object_may_refer_to_what_its_images_do(out: Path, series: Series) -> None:
+    scout = Dataset()
+    scout.ReferencedSOPClassUID, scout.ReferencedSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.4", "1.9"
+    made = segmentation(series)
+    made.dataset.ReferencedImageSequence = [scout]
+    (out / "seg.dcm").write_bytes(made.encode())
+    with pytest.raises(StepFailed, match=r"refers to object 1\.9"):
+        taken(out, DerivedObject, {"t1": series})
+    series.header.ReferencedImageSequence = [scout]
+    assert taken(out, DerivedObject, {"t1": series}).kind == "segmentation"
+
+
 def bytes_of(series: Series) -> bytes:
     file = series.instances[2].file
     assert file is not None
@@ -259,7 +310,15 @@ def bytes_of(series: Series) -> bytes:
 
 
 def test_what_is_wrong_with_the_exam_itself_stays_a_refusal(out: Path, series: Series) -> None:
-    (out / "seg.dcm").write_bytes(segmentation(series).encode())
+    made = segmentation(series)
     gap = Series(series.instances[:2] + series.instances[3:])
+
+    def refer_to_another(_: Dataset, element: DataElement) -> None:
+        gone = series.instances[2].uid
+        if element.keyword == "ReferencedSOPInstanceUID" and element.value == gone:
+            element.value = series.instances[0].uid
+
+    made.dataset.walk(refer_to_another)
+    (out / "seg.dcm").write_bytes(made.encode())
     with pytest.raises(GeometryError):
         taken(out, Mask, {"t1": gap})

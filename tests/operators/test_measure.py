@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from overread.dicom.codes import ATTENUATION, MEAN, MR_SIGNAL, TISSUE, VOLUME, Code, Segment
 from overread.dicom.study import Series
-from overread.dicom.volume import HOUNSFIELD, Mask, Probability, Volume, read_volume
+from overread.dicom.volume import HOUNSFIELD, Mask, Probability, Source, Volume, read_volume
 from overread.errors import Refused
 from overread.operators.files import LPS_RAS
 from overread.operators.grid import resample, resample_mask
@@ -62,6 +62,20 @@ def test_probabilities_count_in_part() -> None:
     one, _ = measure_volumes(found, ignore_below=0.1).items
     assert one.value == pytest.approx(0.875)
     assert "below 0.1 left out" in one.method
+
+
+def test_where_images_were_registered_the_patient_is_measured() -> None:
+    """An affine registration changes sizes; volumes are those of the images as acquired."""
+    back = np.diag([1.2, 1.1, 0.9, 1.0])
+    array = np.zeros((4, 5, 6), np.uint8)
+    array[1:3, 1:4, 2:4] = 1
+    segments = (LESION,)
+    mask = Mask(array, affine(), segments, "1.1", source=Source((4, 5, 6), affine(), "2.2", back))
+    each = 5 * 0.9 * 0.9 * 1.2 * 1.1 * 0.9 / 1000
+    assert measure_volumes(mask).items[0].value == pytest.approx(12 * each, abs=1e-6)
+    probability = Probability((array == 1)[None].astype(np.float32), affine(), segments,
+                              source=mask.source)  # fmt: skip
+    assert measure_volumes(probability).items[0].value == pytest.approx(12 * each, abs=1e-6)
 
 
 def test_partial_volumes_are_nearer_the_truth_than_whole_voxels() -> None:
@@ -184,6 +198,9 @@ def test_what_lies_on_another_grid_is_not_measured() -> None:
             measure_intensity(mask, other, Account())
     with pytest.raises(ValueError, match="mask and reference lie on different grids"):
         compare_masks(mask, replace(mask, affine=moved.affine), Account())
+    of_two = replace(mask, frame_of_reference="1.1"), replace(volume, frame_of_reference="2.2")
+    with pytest.raises(ValueError, match=r"different frames of reference \(1\.1 and 2\.2\)"):
+        measure_intensity(*of_two, Account())
     # What a file rounds away makes no other grid.
     rounded = replace(volume, affine=affine().astype(np.float32).astype(float))
     assert measure_intensity(mask, rounded, Account()).items

@@ -12,7 +12,7 @@ from pydicom import dcmread
 
 from overread.dicom.codes import Code
 from overread.dicom.provenance import DerivedObject
-from overread.dicom.study import Series
+from overread.dicom.study import Exam, Series
 from overread.operators.join import join_measurements
 from overread.operators.measure import measure_volumes
 from overread.operators.read import read_volume
@@ -84,6 +84,27 @@ def test_measurements_read_back_to_the_same_numbers(tmp_path: Path, source: Seri
     (ends,) = [item for item in line[0].ContentSequence if item.ValueType == "SCOORD3D"]
     assert list(ends.GraphicData) == [1.0, 2.0, 3.0, 1.0, 14.25, 3.0]
     assert ends.ReferencedFrameOfReferenceUID == source.header.FrameOfReferenceUID
+
+
+def test_a_line_lies_in_the_frame_of_reference_that_it_was_measured_in(
+    tmp_path: Path, source: Series
+) -> None:
+    """Also where the exam holds images of another one: those of a baseline come first."""
+    baseline = keep(images(np.zeros((4, 8, 8), np.int16), affine(), name="two"), tmp_path / "two")
+    for one in baseline:
+        one.header.StudyInstanceUID = source.header.StudyInstanceUID
+    exam = Exam((*baseline.instances, *source.instances))
+    (line,) = measured(source)[0].items[1:]
+    for frame, expected in (("", []), (source.header.FrameOfReferenceUID, [2])):
+        made = write_sr(
+            exam, CONTEXT, Account(), Measurements((replace(line, frame_of_reference=frame),))
+        )
+        report = read_back(made, tmp_path)
+        (group,) = report.content.get_image_measurement_groups()
+        (found,) = group.get_measurements()
+        lines = [item for item in found[0].get("ContentSequence", ()) if "GraphicData" in item]
+        assert [len(one.GraphicData) // 3 for one in lines] == expected
+        assert all(one.ReferencedFrameOfReferenceUID == frame for one in lines)
 
 
 def test_a_detection_is_a_rectangle_in_its_image(tmp_path: Path, source: Series) -> None:

@@ -47,11 +47,15 @@ def infer(
     raise NotImplementedError
 
 
+def look(source: Series | Exam) -> Series:
+    raise NotImplementedError
+
+
 def measure(mask: Mask | Volume, context: Context, *, limit: int | None = None) -> Report:
     raise NotImplementedError
 
 
-FUNCTIONS: list[Callable[..., Any]] = [choose, read, infer, measure]
+FUNCTIONS: list[Callable[..., Any]] = [choose, look, read, infer, measure]
 OPERATORS = {one.__name__: signature(one.__name__, one) for one in FUNCTIONS}
 RIGHT: dict[str, Any] = {
     "name": "tumour",
@@ -89,6 +93,8 @@ WRONG: list[tuple[dict[str, Any], tuple[str | int, ...], str, str]] = [
      "no operator 'mesure'", "perhaps measure"),
     ({"volume": {"use": "read"}}, ("steps", "volume", "in"),
      "input 'series' of operator read is not bound", "STEP makes Series"),
+    ({"t1": {"use": "look"}}, ("steps", "t1", "in"),
+     "input 'source' of operator look is not bound", "STEP makes Series or Exam"),
     ({"volume": {"use": "read", "in": {"series": "t2"}}}, ("steps", "volume", "in", "series"),
      "no step 't2'", "t1"),
     ({"volume": {"use": "read", "in": {"series": "t1", "serie": "t1"}}},

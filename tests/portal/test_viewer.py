@@ -7,6 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from overread.portal import viewer
+from overread.store.tables import Instance, Result
 from tests.portal.filled import Filled
 
 pytestmark = pytest.mark.skipif(not viewer.OHIF.is_dir(), reason="OHIF is not installed (make web)")
@@ -29,6 +30,39 @@ def test_the_link_of_a_case_names_its_images_and_its_result(
     assert len(series) == 2
     assert query["initialSeriesInstanceUID"] == [filled.segs["six"]] == [series[1]]
     assert "stage" not in query
+
+
+def test_another_result_is_drawn_where_it_is_asked_for(filled: Filled, reader: TestClient) -> None:
+    case_id = filled.cases["six-4"]
+    with filled.database.write() as session:
+        drawn = session.query(Result).filter_by(exam_id=case_id, name="seg").one()
+        images = session.query(Instance).filter_by(study_uid=filled.studies["six-4"], modality="MR")
+        kept = drawn.id
+        columns = {
+            column.key: getattr(drawn, column.key)
+            for column in Result.__table__.columns
+            if column.key != "id"
+        }
+        # Some instance that is not the segmentation: what it is does not matter for the link.
+        other = images.first()
+        assert other is not None
+        columns |= {"name": "contours", "kind": "structure set", "instance_id": other.id}
+        session.add(Result(**columns))
+    try:
+        for over, wanted in (
+            ("", filled.segs["six-4"]),
+            ("contours", other.series_uid),
+            ("nothing", filled.segs["six-4"]),
+        ):
+            target = reader.get(f"/cases/{case_id}/viewer?over={over}").headers["location"]
+            assert parse_qs(urlsplit(target).query)["initialSeriesInstanceUID"] == [wanted]
+        page = reader.get(f"/cases/{case_id}?view=viewer&over=contours").text
+        assert f'src="/cases/{case_id}/viewer?over=contours"' in page
+        assert f'src="/cases/{case_id}/viewer"' in reader.get(f"/cases/{case_id}?over=<b>").text
+    finally:
+        with filled.database.write() as session:
+            assert session.get(Result, kept) is not None
+            session.delete(session.query(Result).filter_by(name="contours").one())
 
 
 def test_without_a_result_the_link_names_the_images_only(

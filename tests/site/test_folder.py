@@ -263,7 +263,15 @@ def test_what_may_stand_where_it_cannot_be_read_is_not_called_unknown(
         ),
         (
             {"pipeline": PIPELINE.replace("version: 1.0.0", "version: 1.0")},
-            "pipelines/spots.yaml:2: version: 1.0; expected a valid string",
+            "pipelines/spots.yaml:2: version: 1.0; expected a valid string: write it in quotes",
+        ),
+        (
+            {"model": MODEL.replace("{modality", "{window: [128, 128], modality")},
+            "models/net/1.0.0/model.yaml:5: input.window has 2 values; expected at least 3",
+        ),
+        (
+            {"model": MODEL.replace("sha256: ", "sha256: X")},
+            "models/net/1.0.0/model.yaml:4: sha256: 'X",
         ),
         (
             {"model": MODEL.replace("net.onnx", "nets.onnx")},
@@ -325,6 +333,11 @@ def test_a_fault_is_told_with_its_place(
 ) -> None:
     told = faults(whole(tmp_path, **changed), verify=True)
     assert any(line.startswith(expected) for line in told), "\n".join(told)
+
+
+def test_a_fault_of_an_item_is_not_told_of_the_list_too(tmp_path: Path) -> None:
+    told = faults(whole(tmp_path, model=MODEL.replace("name: tumour", "nam: tumour")))
+    assert not [line for line in told if "at least 1" in line], "\n".join(told)
 
 
 def test_a_model_may_have_folds_and_run_on_a_server_that_is_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from ruamel.yaml import YAML
+from ruamel.yaml import YAML, YAMLError
 
 from overread.cli.terminal import JsonOption, SiteOption, console, notes, open_site, print_json
 from overread.dicom.codes import TISSUE, Segment
@@ -69,9 +69,8 @@ def run_pipeline(  # noqa: PLR0917  (typer makes options of them)
     """Run a whole pipeline on the files of an exam, with no server."""
     loaded = open_site(site, verify=True)
     if name not in loaded.pipelines:
-        raise UsageError(
-            f"the site has no pipeline {name!r}: {near(name, loaded.pipelines, 'pipeline')}"
-        )
+        expected = near(name, loaded.pipelines, "pipeline")
+        raise UsageError(f"the site has no pipeline {name!r}; expected {expected}")
     pipeline = loaded.pipelines[name]
     images, skipped = alone.read_folder(paths)
     alone.check_one_exam(images, pipeline)
@@ -106,19 +105,18 @@ def run_operator(  # noqa: PLR0917  (typer makes options of them)
 
     Without a site folder only what is installed is there, and no model.
     """
-    loaded = open_site(site) if (site / "overread.yaml").exists() else _no_site()
-    if name not in loaded.operators:
-        raise UsageError(f"no operator {name!r}: {near(name, loaded.operators, 'operator')}")
+    loaded = _with_operator(name, site)
     ports = signature(name, loaded.operators[name])
     given = dict(_pairs(inputs or [], "--in PORT=PATH"))
     for port in given:
         if ports.takes(port) is None:
-            raise UsageError(f"{name} has no input {port!r}: {near(port, ports.inputs, 'input')}")
+            expected = near(port, ports.inputs, "input")
+            raise UsageError(f"{name} has no input {port!r}; expected {expected}")
     for port in ports.inputs:
         if port not in given and port not in ports.optional:
             kind = type_name(ports.inputs[port])
             raise UsageError(f"{name} needs its input {port}: --in {port}=PATH, to a {kind}")
-    read = {key: YAML(typ="safe").load(text) for key, text in _pairs(settings or [], "--set K=V")}
+    read = {key: _value(key, text) for key, text in _pairs(settings or [], "--set KEY=VALUE")}
     with _made(out) as folder, _Bars(1) as bars, _place(loaded, folder, here, bars) as run:
         objects = {
             port: open_as(Path(path), _kind(ports.takes(port)), folder)
@@ -126,6 +124,25 @@ def run_operator(  # noqa: PLR0917  (typer makes options of them)
         }
         ran = alone.run_operator(loaded, name, objects, read, folder, run, bars.told)
     _show([ran], [ran], [], as_json)
+
+
+def _with_operator(name: str, site: Path) -> SiteFolder:
+    """Open the site, or none where there is none, and make sure that it has the operator."""
+    there = (site / "overread.yaml").exists()
+    loaded = open_site(site) if there else _no_site()
+    if name not in loaded.operators:
+        told = f"no operator {name!r}; expected {near(name, loaded.operators, 'operator')}"
+        hint = "" if there else f". Operators of a site's own need --site: {site} is no site folder"
+        raise UsageError(told + hint)
+    return loaded
+
+
+def _value(key: str, text: str) -> Any:
+    try:
+        return YAML(typ="safe").load(text)
+    except YAMLError as error:
+        told = str(getattr(error, "problem", "") or error).splitlines()[0]
+        raise UsageError(f"--set {key}={text} is not valid YAML: {told}") from error
 
 
 def _kind(wanted: Any) -> Any:
@@ -138,9 +155,7 @@ def show_operator(
     name: Annotated[str, typer.Argument(help="The operator's name.")], site: SiteOption = Path()
 ) -> None:
     """Show an operator's page: what it takes, its settings, what it makes."""
-    loaded = open_site(site) if (site / "overread.yaml").exists() else _no_site()
-    if name not in loaded.operators:
-        raise UsageError(f"no operator {name!r}: {near(name, loaded.operators, 'operator')}")
+    loaded = _with_operator(name, site)
     typer.echo(page.page(name, loaded.operators[name]))
 
 
@@ -299,7 +314,14 @@ def _show(
     """Show the table of steps, and what came out; exit 1 where a step did not end well."""
     ended = next((one for one in ran if one.state in (StepState.FAILED, StepState.REFUSED)), None)
     if as_json:
-        steps = [{**asdict(one), "folder": one.folder and str(one.folder)} for one in ran]
+        steps = [
+            {
+                **asdict(one),
+                "folder": one.folder and str(one.folder),
+                "log": one.log and str(one.log),
+            }
+            for one in ran
+        ]
         print_json({"steps": steps, "results": [_result(one) for one in results if one.folder]})
     else:
         for file, why in skipped:
@@ -312,6 +334,8 @@ def _show(
         if not as_json:
             told = f"{ended.step} {ended.state}: {ended.reason}"
             notes.print(f"[red]{escape(told)}[/red]", soft_wrap=True)
+            if ended.log is not None:
+                notes.print(escape(f"what it printed: {ended.log}"), soft_wrap=True)
         raise typer.Exit(1)
 
 

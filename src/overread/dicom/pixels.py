@@ -113,6 +113,9 @@ def _decode(header: Dataset, file: Path, frames: Sequence[int]) -> Iterator[NDAr
         yield from native.read(frames)
         return
     syntax = _syntax(header)
+    stored, high = header.get("BitsStored"), header.get("HighBit")
+    if syntax in _PIXELS and stored and high is not None and high != stored - 1:
+        raise ValueError(f"HighBit {high} with BitsStored {stored}, which pydicom does not look at")
     # pydicom does not look into a deflated file unless it has read it whole.
     source = dcmread(file) if syntax == DeflatedExplicitVRLittleEndian else file
     left = list(frames)
@@ -137,6 +140,7 @@ class _Native:
     def __init__(self, file: Path, at: int, header: Dataset, kind: np.dtype[Any]) -> None:
         self.file, self.at, self.kind = file, at, kind
         self.shape = int(header.Rows), int(header.Columns)
+        self.above = int(header.BitsAllocated) - 1 - int(header.HighBit)
         self.unused = int(header.BitsAllocated) - int(header.BitsStored)
 
     @classmethod
@@ -148,7 +152,7 @@ class _Native:
         if (
             syntax not in _PIXELS
             or bits not in ((16,) if big else (8, 16, 32))
-            or header.get("HighBit") != header.get("BitsStored", 0) - 1
+            or not 0 < header.get("BitsStored", 0) <= header.get("HighBit", -1) + 1 <= bits
         ):
             return None
         signed = "i" if header.get("PixelRepresentation") else "u"
@@ -173,7 +177,7 @@ class _Native:
                 stream.seek(self.at + frame * count * self.kind.itemsize)
                 values = np.fromfile(stream, self.kind, count).reshape(self.shape)
                 if self.unused:
-                    np.left_shift(values, self.unused, out=values)
+                    np.left_shift(values, self.above, out=values)
                     np.right_shift(values, self.unused, out=values)
                 yield values
 

@@ -18,7 +18,7 @@ from pydicom.errors import InvalidDicomError
 
 from overread import __version__
 from overread.dicom.study import Exam, Origin
-from overread.engine import child, fhir
+from overread.engine import child, fhir, site_tables
 from overread.engine.folders import EXAM, JobFolder
 from overread.engine.opening import operator_folder
 from overread.engine.outside import launch
@@ -56,6 +56,8 @@ class Ran:
         What the operator says of its inputs: used, unused, notes.
     folder : Path, optional
         Where lies what it made.
+    log : Path, optional
+        What it printed, where it printed anything.
     """
 
     step: str
@@ -66,6 +68,7 @@ class Ran:
     reason: str = ""
     account: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    log: Path | None = None
 
 
 class Told(Protocol):
@@ -266,9 +269,12 @@ def run_operator(  # noqa: PLR0917 - what a step is made of, in the order it is 
 
 
 def _asking(run: Run, site: SiteFolder, headers: Sequence[Dataset]) -> Run:
-    """Ask FHIR servers for what a step names, before it is run."""
+    """Ask tables and FHIR servers for what a step names, before it is run."""
 
     def asking(request: dict[str, Any]) -> dict[str, Any]:
+        if values := site_tables.asked(request):
+            rows = site_tables.rows(values, headers, site.settings.tables)
+            request["context"]["tables"] = rows
         if values := fhir.asked(request):
             images, seconds = fhir.said_by(headers), request["timeout"]
             request["context"]["fhir"] = fhir.ask(values, images, site.settings, seconds)
@@ -291,6 +297,8 @@ def _run(ran: Ran, request: dict[str, Any], folder: JobFolder, run: Run, told: T
     except StepFailed as error:
         ran.state, ran.reason = StepState.FAILED, str(error)
     ran.seconds = time.monotonic() - begun
+    log = Path(request["log"])
+    ran.log = log if log.exists() and log.stat().st_size else None
     told(ran)
 
 

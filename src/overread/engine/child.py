@@ -171,6 +171,13 @@ def _context(facts: dict[str, Any]) -> Context:
     )
 
 
+def _line(error: Exception, source: str | None) -> str:
+    """Say in which line of the site's own file an operator failed."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if source and frame.filename == source]
+    return f" (line {lines[-1]} of the operator's file)" if lines else ""
+
+
 def answer(
     request: dict[str, Any],
     memory: Memory,
@@ -193,7 +200,7 @@ def answer(
         return {"memory": str(error) or "an allocation failed"}
     except Exception as error:  # noqa: BLE001, the edge of this process: told to the worker
         traceback.print_exc()
-        return {"failed": f"{type(error).__name__}: {error}"}
+        return {"failed": f"{type(error).__name__}: {error}{_line(error, request['source'])}"}
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

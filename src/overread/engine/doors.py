@@ -31,7 +31,6 @@ _AT_ONCE = 16
 """Connections through a door; each takes two of the files that the worker may have open."""
 
 
-
 @contextmanager
 def opened(box: Path, servers: Mapping[str, tuple[str, int]]) -> Iterator[None]:
     """Open a door to each server, and close it again with all that goes through it.

@@ -89,8 +89,8 @@ class _Bundle(BaseModel):
     link: tuple[_Link, ...] = ()
 
 
-def asked(request: Mapping[str, Any]) -> dict[str, Value]:
-    """Return those values of a step that a FHIR server has, by name.
+def values_of(request: Mapping[str, Any]) -> dict[str, Value]:
+    """Return the values that a `clinical_values` step names; of another step none.
 
     Parameters
     ----------
@@ -103,7 +103,12 @@ def asked(request: Mapping[str, Any]) -> dict[str, Value]:
     if function is not clinical_values:
         return {}
     given = read_settings(signature(request["operator"], function), request["settings"], {})
-    return {name: value for name, value in given["values"].items() if value.fhir is not None}
+    return dict(given["values"])
+
+
+def asked(request: Mapping[str, Any]) -> dict[str, Value]:
+    """Return those values of a step that a FHIR server has, by name."""
+    return {name: value for name, value in values_of(request).items() if value.fhir is not None}
 
 
 def said_by(headers: Iterable[Dataset]) -> list[dict[str, str]]:

@@ -20,7 +20,7 @@ import structlog
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from overread.engine import fhir
+from overread.engine import fhir, site_tables
 from overread.engine.folders import JobFolders, digests
 from overread.engine.headers import origin_of
 from overread.engine.keeping import keep_results
@@ -240,6 +240,7 @@ class Jobs:
         if request is None:
             return
         try:
+            self._look_up(job_id, request)
             self._ask(job_id, attempt, name, request)
             answer = child.run(
                 request,
@@ -264,6 +265,18 @@ class Jobs:
         self._finish(
             job_id, attempt, name, StepState.DONE, outputs=outputs, report=answer["account"]
         )
+
+    def _look_up(self, job_id: str, request: dict[str, Any]) -> None:
+        """Give a step the exam's rows of the tables that it names."""
+        values = site_tables.asked(request)
+        if not values:
+            return
+        with self.database.read() as session:
+            exam = session.get_one(Job, job_id).exam_id
+            images = [image for image, _ in members(session, exam)]
+            request["context"]["tables"] = site_tables.of_exam(
+                session, self.archive, images, values, self.site.settings.tables
+            )
 
     def _ask(self, job_id: str, attempt: int, name: str, request: dict[str, Any]) -> None:
         """Ask FHIR servers for what the step names, and keep with the step what they said."""

@@ -46,6 +46,7 @@ def run(task: Run, settings: Settings) -> Ended:
     wanted = task.settings["sha256"]
     if wanted and digest != wanted:
         raise StepFailed(f"{program} has SHA-256 {digest}, but this step is pinned to {wanted}")
+    _check_visible(program, settings)
     process = subprocess.Popen(
         [*_limits(task), *_walls(task, settings), str(program), *task.settings["arguments"]],
         stdin=subprocess.DEVNULL,
@@ -73,6 +74,16 @@ def _digest(program: Path) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise StepFailed(f"program {program} cannot be run here: {error.strerror}") from error
+
+
+def _check_visible(program: Path, settings: Settings) -> None:
+    """Refuse a program that lies where the box shows nothing, which would be told as not there."""
+    shown = [*SYSTEM, *map(str, settings.engine.programs)]
+    if not any(program.is_relative_to(place) for place in shown):
+        raise StepFailed(
+            f"program {program} lies outside of what a program may read: {', '.join(shown)}; put "
+            "it there, or name its folder in engine.programs of overread.yaml"
+        )
 
 
 def _limits(task: Run) -> list[str]:

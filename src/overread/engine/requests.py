@@ -65,7 +65,6 @@ def step_request(site: SiteFolder, job: Job, name: str, folder: JobFolder) -> di
             "timezone": site.settings.site.timezone,
             "stage": job.stage,
             "device": site.settings.engine.device,
-            "tables": str(site.settings.tables),
             "fhir": {},
             "models": [
                 model["card"] for model in models_of(steps, upstream(steps, name), job.models)

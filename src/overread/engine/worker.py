@@ -71,7 +71,6 @@ def box(site: SiteFolder) -> Box:
         readable=(
             *sorted({file.parent for file in files}),
             operator_folder(site),
-            site.settings.tables,
         ),
         hidden=(site.settings.root, site.settings.data),
         disk=engine.disk,

@@ -189,6 +189,7 @@ def _slices(
     """Draw the key slices of a volume, in order."""
     if mask is not None and not (
         mask.array.shape == volume.array.shape
+        and len({mask.frame_of_reference, volume.frame_of_reference} - {""}) < 2
         and np.allclose(mask.affine, volume.affine, atol=SAME_GRID)
     ):
         raise ValueError(

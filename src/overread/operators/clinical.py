@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
+from pydicom import Dataset
 
 from overread.dicom.element import parse_address, text
 from overread.dicom.study import Exam, Origin, day
@@ -194,9 +193,10 @@ def clinical_values(
     is read with its unit (``018M`` is 1.5 years); where it is absent, it is taken from
     PatientBirthDate and StudyDate, and the value says so.
 
-    Tables lie in the site folder's ``tables/``, and every step of every pipeline can read them:
-    put no more into them than models need. The table's digest is told in the step's account, as a
-    later run may find another.
+    Tables lie in the site folder's ``tables/``. The engine reads them before the step and gives it
+    the exam's own rows and no others: no step can read a table. A value that is matched without
+    PatientID is refused where another patient's images have the exam's accession number too. The
+    table's digest is told in the step's account, as a later run may find another.
 
     Of a FHIR server, the engine asks before the step what ``values`` names, of the exam's own
     patient, and gives the step those values and nothing else: a step has no network. The patient
@@ -258,9 +258,7 @@ def _found(
         return _in_tags(exam, wanted.tag)
     if wanted.fhir is not None:
         return _told(name, context)
-    if not context.tables:
-        raise StepFailed(f"table {wanted.csv} is not there: this step runs without a site folder")
-    return _in_table(exam, Path(context.tables) / str(wanted.csv), wanted, account)
+    return _in_table(exam, context, wanted, account)
 
 
 def _one(found: list[_Found]) -> _Found | None:
@@ -304,41 +302,54 @@ def _told(name: str, context: Context) -> list[_Found]:
     return [_Found(told["written"], told["where"], told["unit"])]
 
 
-def _in_table(exam: Exam, file: Path, wanted: Value, account: Account) -> list[_Found]:
-    try:
-        raw = file.read_bytes()
-        lines = raw.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StepFailed(f"table {file.name} cannot be read ({error})") from error
-    delimiter = max(",;\t", key=lines.partition("\n")[0].count)
-    rows = csv.DictReader(io.StringIO(lines, newline=""), delimiter=delimiter)
+def keys_of(headers: Iterable[Dataset], match: Mapping[str, str]) -> dict[str, set[str]]:
+    """Return what a row must say to be an exam's: column to what its images say there."""
+    held = list(headers)
+    return {
+        column: {value for one in held for value in parse_address(tag).read(one, _SENT).values}
+        for tag, column in match.items()
+    }
+
+
+def row_is_of(row: Mapping[str, str | None], keys: Mapping[str, set[str]]) -> bool:
+    """Say whether a row is an exam's."""
+    return all(_cell(row, column) in said for column, said in keys.items())
+
+
+def open_table(lines: Sequence[str]) -> csv.DictReader[str]:
+    """Read a table by its lines; its first says what lies between columns."""
+    delimiter = max(",;\t", key=lines[0].count if lines else "".count)
+    return csv.DictReader(lines, delimiter=delimiter)
+
+
+def _in_table(exam: Exam, context: Context, wanted: Value, account: Account) -> list[_Found]:
+    name = str(wanted.csv)
+    if name not in context.tables:
+        raise StepFailed(f"table {name} is not there: this step runs without a site folder")
+    told = context.tables[name]
+    if "refused" in told and "PatientID" not in wanted.match:
+        raise Refused(told["refused"])
+    rows = open_table(list(io.StringIO(told["rows"], newline="")))
     needed = {wanted.column, *wanted.match.values(), *filter(None, [wanted.newest_by])}
     if lacking := sorted(needed - set(rows.fieldnames or ())):
         raise StepFailed(
-            f"table {file.name} has no column {', '.join(lacking)}; it has "
+            f"table {name} has no column {', '.join(lacking)}; it has "
             f"{', '.join(rows.fieldnames or ()) or 'none'}"
         )
-    account.notes.append(f"{file.name}: SHA-256 {hashlib.sha256(raw).hexdigest()}")
-    keys = {
-        column: {
-            value for one in exam for value in parse_address(tag).read(one.header, _SENT).values
-        }
-        for tag, column in wanted.match.items()
-    }
+    account.notes.append(f"{name}: SHA-256 {told['sha256']}")
+    keys = keys_of((one.header for one in exam), wanted.match)
     found = [
-        (rows.line_num, row)
-        for row in rows
-        if all(_cell(row, column) in keys[column] for column in keys) and _cell(row, wanted.column)
+        (rows.line_num, row) for row in rows if row_is_of(row, keys) and _cell(row, wanted.column)
     ]
     if wanted.newest_by and found:
-        newest = max(_date(file, number, row, wanted.newest_by) for number, row in found)
+        newest = max(_date(name, number, row, wanted.newest_by) for number, row in found)
         found = [
             (number, row)
             for number, row in found
-            if _date(file, number, row, wanted.newest_by) == newest
+            if _date(name, number, row, wanted.newest_by) == newest
         ]
     return [
-        _Found(_cell(row, wanted.column), f"{file.name}, line {number}, column {wanted.column}")
+        _Found(_cell(row, wanted.column), f"{name}, line {number}, column {wanted.column}")
         for number, row in found
     ]
 
@@ -350,13 +361,13 @@ def _cell(row: Mapping[str, str | None], column: str) -> str:
     return (row.get(column) or "").strip()
 
 
-def _date(file: Path, number: int, row: Mapping[str, str | None], column: str) -> datetime:
+def _date(name: str, number: int, row: Mapping[str, str | None], column: str) -> datetime:
     written = _cell(row, column)
     try:
         when = datetime.fromisoformat(written)
     except ValueError as error:
         raise StepFailed(
-            f"table {file.name}, line {number}: {column} is {written!r}; a date as 2031-02-14 or "
+            f"table {name}, line {number}: {column} is {written!r}; a date as 2031-02-14 or "
             "2031-02-14T09:30 was expected"
         ) from error
     return when.replace(tzinfo=None)

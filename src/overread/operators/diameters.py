@@ -15,7 +15,7 @@ from overread.dicom.codes import LONG_AXIS, PERPENDICULAR_AXIS, Segment
 from overread.dicom.geometry import turn_to_axial
 from overread.dicom.volume import Mask
 from overread.measures.diameters import Diameters, diameters
-from overread.operators.measure import DECIMALS, measured
+from overread.operators.measure import DECIMALS, in_patient, measured
 from overread.operators.postprocess import Labels, chosen
 from overread.pipelines.ports import Account
 from overread.validation.results import Measurement, Measurements
@@ -89,9 +89,8 @@ def measure_diameters(
         The mask has no such segment.
     """
     turn = turn_to_axial(mask.affine)
-    affine = turn.affine(mask.affine, mask.array.shape)
-    if mask.source is not None:
-        affine = mask.source.back @ affine
+    affine = turn.affine(in_patient(mask), mask.array.shape)
+    frame = (mask.source or mask).frame_of_reference
     labels = turn.turn(mask.array)
     name, least, _ = RULES[rule]
     apart = float(np.linalg.norm(affine[:3, 0]))
@@ -108,7 +107,7 @@ def measure_diameters(
             lesions = [whole] if whole else []
         for number, lesion in enumerate(lesions, start=1):
             region = f"{segment.label} {number}" if per == "lesion" else segment.label
-            made += _lesion(segment, region, lesion, rule)
+            made += _lesion(segment, region, lesion, rule, frame)
             account.notes.append(
                 f"{region}: {lesion.long:.1f} × {lesion.across:.1f} mm in slice {lesion.slice + 1} "
                 f"of {labels.shape[0]} from the feet"
@@ -142,14 +141,22 @@ def _measurable(found: Diameters, rule: Rule, least: float) -> bool:
 
 
 def _lesion(
-    segment: Segment, region: str, found: Diameters | None, rule: Rule
+    segment: Segment, region: str, found: Diameters | None, rule: Rule, frame: str = ""
 ) -> Iterator[Measurement]:
     method = "longest diameter in an axial slice, edge to edge"
     across = "longest diameter perpendicular to the long axis in its slice, edge to edge"
     long, short = (found.long, found.across) if found else (0.0, 0.0)
     ends = (found.long_ends, found.across_ends) if found else (None, None)
     yield measured(
-        segment, "long axis", long, "mm", method, concept=LONG_AXIS, region=region, points=ends[0]
+        segment,
+        "long axis",
+        long,
+        "mm",
+        method,
+        concept=LONG_AXIS,
+        region=region,
+        points=ends[0],
+        frame=frame if found else "",
     )
     yield measured(
         segment,
@@ -160,6 +167,7 @@ def _lesion(
         concept=PERPENDICULAR_AXIS,
         region=region,
         points=ends[1],
+        frame=frame if found else "",
     )
     if rule == "rano":
         product = "long axis × perpendicular axis"

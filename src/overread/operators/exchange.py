@@ -54,6 +54,11 @@ _DICOM_KINDS = {
 """Modality of what a program made, and the kind of result that it is."""
 
 
+_NEEDED = ("PatientID", "StudyInstanceUID")
+_WHOSE = (*_NEEDED, "IssuerOfPatientID", "PatientName", "PatientBirthDate", "AccessionNumber")
+"""What an object must have in common with the images that it was made of."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What a program is to make.
@@ -320,18 +325,45 @@ def _checked(dataset: Dataset, inputs: Mapping[str, object]) -> Series:
         for one in ([value] if isinstance(value, Series) else [])
         + (value.series() if isinstance(value, Exam) else [])
     ]
-    identity = ("PatientID", "StudyInstanceUID")
-    of = [str(dataset.get(keyword) or "") for keyword in identity]
-    same = [one for one in series if [str(one.header.get(key) or "") for key in identity] == of]
+    same = [one for one in series if all(_agree(dataset, one.header, key) for key in _WHOSE)]
     if not same:
+        study = dataset.get("StudyInstanceUID") or "unnamed"
         raise StepFailed(
             "the DICOM object that was made is of another patient or study than the inputs "
-            f"(study {of[1] or 'unnamed'}); it is not kept"
+            f"(study {study}); it is not kept"
         )
+    _check_references(dataset, inputs)
     referenced = {
         str(item.get("SeriesInstanceUID")) for item in dataset.get("ReferencedSeriesSequence", [])
     }
-    return next((one for one in same if one.uid in referenced), same[0])
+    found = next((one for one in same if one.uid in referenced), None if referenced else same[0])
+    if found is None:
+        raise StepFailed(
+            f"the DICOM object that was made refers to series {min(referenced)}, which the step "
+            "was not given"
+        )
+    return found
+
+
+def _agree(made: Dataset, given: Dataset, keyword: str) -> bool:
+    """Say whether an object names the same as an image; a name may be left out, a UID or ID not."""
+    mine, theirs = (str(one.get(keyword) or "").strip().rstrip("^=") for one in (made, given))
+    return mine == theirs or (not mine and keyword not in _NEEDED)
+
+
+def _check_references(dataset: Dataset, inputs: Mapping[str, object]) -> None:
+    """Refuse an object that refers to others than the step was given, or than those refer to."""
+    made = [one for one in inputs.values() if isinstance(one, DerivedObject)]
+    known = {one.uid for one in _instances(inputs)} | {one.uid for one in made}
+    foreign = _referenced(dataset) - known
+    if foreign:
+        headers = [one.header for one in _instances(inputs)] + [one.dataset for one in made]
+        foreign -= set().union(*map(_referenced, headers))
+    if foreign:
+        raise StepFailed(
+            f"the DICOM object that was made refers to object {min(foreign)}, which the step was "
+            "not given"
+        )
 
 
 def _dicom(file: Path, inputs: Mapping[str, object], context: Context) -> DerivedObject:

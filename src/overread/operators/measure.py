@@ -18,10 +18,10 @@ from overread.dicom.codes import (
     Code,
     Segment,
 )
-from overread.dicom.volume import HOUNSFIELD, Mask, Probability, Volume
+from overread.dicom.volume import HOUNSFIELD, Affine, Mask, Probability, Volume
 from overread.errors import Refused
 from overread.measures import overlap
-from overread.measures.volumetry import MM3_PER_ML, volumes
+from overread.measures.volumetry import MM3_PER_ML, volumes, voxel_volume
 from overread.operators.postprocess import Labels, chosen
 from overread.pipelines.ports import Account
 from overread.validation.results import ClinicalValues, Measurement, Measurements
@@ -47,10 +47,12 @@ def measured(
     derivation: Code | None = None,
     region: str = "",
     points: NDArray[np.float64] | None = None,
+    frame: str = "",
 ) -> Measurement:
     """Return one measurement of a segment, with the segment's own codes.
 
-    ``region`` names a part of it, such as one lesion, which is no segment of its own.
+    ``region`` names a part of it, such as one lesion, which is no segment of its own; ``frame`` is
+    the frame of reference of ``points``.
     """
     ends = () if points is None else tuple((float(x), float(y), float(z)) for x, y, z in points)
     return Measurement(
@@ -65,7 +67,16 @@ def measured(
         segment.anatomy,
         ends,
         derivation,
+        frame,
     )
+
+
+def in_patient(mask: Mask | Probability) -> Affine:
+    """Return what takes an index to LPS mm of the images as acquired.
+
+    Registration is undone: an affine one changes sizes, and what is measured is the patient.
+    """
+    return np.asarray(mask.source.back @ mask.affine if mask.source else mask.affine)
 
 
 def measure_volumes(
@@ -76,7 +87,8 @@ def measure_volumes(
     Of a mask, the number of voxels times the volume of one. Of probabilities, their sum times the
     volume of a voxel: a voxel counts by as much as is probable (partial volume), so that a boundary
     is not rounded to whole voxels. Which of both it was stands in each measurement's method. The
-    volume of a voxel is the determinant of the affine, so that sheared grids count right.
+    volume of a voxel is the determinant of the affine, so that sheared grids count right; where the
+    images were registered, it is that of the images as acquired.
 
     Measure on the grid of the source (`to_source`, `probability_to_source`) unless there is a
     reason not to.
@@ -99,13 +111,13 @@ def measure_volumes(
         method = PARTIAL
         if ignore_below:
             method += f", those below {ignore_below:g} left out"
-        each = mask.voxel_volume / MM3_PER_ML
+        each = voxel_volume(in_patient(mask)) / MM3_PER_ML
         found = {
             segment.number: float(one[one >= ignore_below].sum(dtype=np.float64)) * each
             for segment, one in zip(mask.segments, mask.array, strict=True)
         }
     else:
-        found = volumes(mask.array, mask.affine, [segment.number for segment in mask.segments])
+        found = volumes(mask.array, in_patient(mask), [one.number for one in mask.segments])
     return Measurements(
         tuple(
             measured(segment, "volume", found[segment.number], "mL", method, concept=VOLUME)
@@ -162,7 +174,7 @@ def measure_shares(
         The mask has no such segment; or what remains is no part of the whole.
     """
     whole = chosen(mask, total)
-    found = volumes(mask.array, mask.affine, [segment.number for segment in mask.segments])
+    found = volumes(mask.array, in_patient(mask), [one.number for one in mask.segments])
     in_all = sum(found[segment.number] for segment in whole)
     if not in_all > 0:
         names = ", ".join(segment.label for segment in whole)
@@ -349,6 +361,12 @@ def compare_masks(
 
 
 def _one_grid(mask: Mask, other: Volume | Mask, name: str) -> None:
+    frames = {mask.frame_of_reference, other.frame_of_reference} - {""}
+    if len(frames) > 1:
+        raise ValueError(
+            f"mask and {name} lie in different frames of reference ({' and '.join(sorted(frames))})"
+            ": they are of two exams; bring the one to the other by register"
+        )
     shape = np.array(mask.array.shape)
     apart = np.abs(mask.affine - other.affine)[:3] @ [*shape, 1]
     if mask.array.shape != other.array.shape or apart.max() > SAME_GRID_MM:

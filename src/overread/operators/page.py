@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator
+from textwrap import dedent
 from typing import Any
 
 from docstring_parser import Docstring, DocstringStyle, parse
 
+from overread.dicom.study import Exam
 from overread.pipelines.check import type_name
 from overread.pipelines.ports import Signature, signature
+
+BY_ITSELF = "The job's exam; it is bound by itself."
 
 
 def page(name: str, function: Callable[..., Any]) -> str:
@@ -44,14 +49,16 @@ def _lines(ports: Signature, function: Callable[..., Any], text: Docstring) -> I
     yield text.short_description or ""
     yield ""
     if text.long_description:
-        yield text.long_description
+        yield _fenced(text.long_description)
         yield ""
-    described = {one.arg_name: _flat(one.description) for one in text.params}
+    described: dict[str, str] = {}
+    types: dict[str, str] = {}
     for group in text.params:  # numpydoc lets several names share one description
         for each in group.arg_name.split(","):
             described[each.strip()] = _flat(group.description)
+            types[each.strip()] = _flat(group.type_name)
     yield from _inputs(ports, described)
-    yield from _settings(ports, function, described)
+    yield from _settings(ports, function, described, types)
     yield "## Makes"
     yield ""
     told = _flat(text.returns.description) if text.returns else ""
@@ -76,7 +83,8 @@ def _inputs(ports: Signature, described: dict[str, str]) -> Iterator[str]:
     yield "| --- | --- | --- |"
     for port, kind in ports.inputs.items():
         optional = " (optional)" if port in ports.optional else ""
-        yield f"| `{port}` | {type_name(kind)}{optional} | {_cell(described.get(port, ''))} |"
+        told = described.get(port) or (BY_ITSELF if kind is Exam else "")
+        yield f"| `{port}` | {type_name(kind)}{optional} | {_cell(told)} |"
     if ports.further is not None:
         kind = "anything" if ports.further is Any else type_name(ports.further)
         yield f"| any name | {kind} | as many as the pipeline binds |"
@@ -84,19 +92,23 @@ def _inputs(ports: Signature, described: dict[str, str]) -> Iterator[str]:
 
 
 def _settings(
-    ports: Signature, function: Callable[..., Any], described: dict[str, str]
+    ports: Signature,
+    function: Callable[..., Any],
+    described: dict[str, str],
+    types: dict[str, str],
 ) -> Iterator[str]:
     if not ports.settings:
         return
     yield "## Settings"
     yield ""
-    yield "| setting | default | |"
-    yield "| --- | --- | --- |"
+    yield "| setting | type | default | |"
+    yield "| --- | --- | --- | --- |"
     parameters = inspect.signature(function).parameters
     for name in ports.settings:
         default = parameters[name].default
         shown = "required" if name in ports.required else f"`{_default(default)}`"
-        yield f"| `{name}` | {shown} | {_cell(described.get(name, ''))} |"
+        kind = _cell(types.get(name, "").removesuffix(", optional"))
+        yield f"| `{name}` | {kind} | {shown} | {_cell(described.get(name, ''))} |"
     yield ""
 
 
@@ -110,7 +122,11 @@ def _default(value: Any) -> str:
 
 
 def _example(ports: Signature) -> Iterator[str]:
-    ports_of = [port for port in ports.inputs if port not in ports.optional]
+    ports_of = [
+        port
+        for port, kind in ports.inputs.items()
+        if port not in ports.optional and kind is not Exam  # which is bound by itself
+    ]
     ports_of += ["NAME"] if ports.further is not None else []
     takes = ", ".join(f"{port}: STEP" for port in ports_of)
     given = ", ".join(f"{name}: …" for name in sorted(ports.required))
@@ -121,6 +137,16 @@ def _example(ports: Signature) -> Iterator[str]:
     yield "steps:"
     yield f"  name: {{{', '.join(parts)}}}"
     yield "```"
+
+
+def _fenced(text: str) -> str:
+    """Write what a docstring shows after ``::`` as Markdown's block of code."""
+    return re.sub(
+        r"^::\n\n((?: {4}.*\n?|\n)+)",
+        lambda found: f"```yaml\n{dedent(found[1]).strip()}\n```\n\n",
+        text,
+        flags=re.MULTILINE,
+    ).rstrip()
 
 
 def _flat(text: str | None) -> str:

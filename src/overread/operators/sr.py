@@ -172,7 +172,8 @@ class _Groups:
         self._facts = facts
         self._images = {one.uid: one for one in images}
         self._seg = seg
-        self._frame = str(images[0].header.get("FrameOfReferenceUID", ""))
+        frames = {str(one.header.get("FrameOfReferenceUID") or "") for one in images}
+        self._frame = frames.pop() if len(frames) == 1 else ""
 
     def regions(self, items: Sequence[Measurement]) -> Iterator[Any]:
         """Yield a group for each region, in the order of the measurements, and one for each line.
@@ -277,12 +278,13 @@ class _Groups:
         import highdicom as hd
 
         ends = None
-        if item.points and self._frame:
+        frame = item.frame_of_reference or self._frame  # without one, coordinates mean nothing
+        if item.points and frame:
             ends = [
                 hd.sr.CoordinatesForMeasurement3D(
                     graphic_type=hd.sr.GraphicTypeValues3D.POLYLINE,
                     graphic_data=_array(item.points),
-                    frame_of_reference_uid=self._frame,
+                    frame_of_reference_uid=frame,
                 )
             ]
         return hd.sr.Measurement(

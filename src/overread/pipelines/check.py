@@ -145,7 +145,8 @@ def near(name: str, known: Collection[str], noun: str) -> str:
     close = get_close_matches(name, known, n=3, cutoff=0.6)
     if close:
         return f"an existing {noun}, perhaps {' or '.join(close)}"
-    return f"one of {', '.join(sorted(known)[:20])}"
+    more = ", …" if len(known) > 20 else ""
+    return f"one of {', '.join(sorted(known)[:20])}{more}"
 
 
 def _check_inputs(
@@ -179,7 +180,7 @@ def _check_inputs(
 def _check_lacks(path: Path, step: Step, signature: Signature) -> Iterator[Problem]:
     """Find what a step must be given, and is not."""
     for port, wanted in signature.inputs.items():
-        provided = any(fits(kind, wanted) for kind in PROVIDED)
+        provided = wanted in PROVIDED  # not `fits`: what may be a series too is for a person to say
         if port not in step.in_ and port not in signature.optional and not provided:
             what = f"input {port!r} of operator {step.use} is not bound"
             expected = f"in: {{{port}: STEP}}, where STEP makes {type_name(wanted)}"

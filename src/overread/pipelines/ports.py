@@ -52,8 +52,9 @@ class Context:
     device : str
         Where models run, as the site says for its workers: ``cpu``, ``cuda:N``, or ``auto``, which
         is the first GPU that the model's runtime sees, else the CPU.
-    tables : str
-        Folder of the site's tables (CSV), which steps may read; empty where there is none.
+    tables : mapping
+        Of a step that asks for values of the site's tables, by the table's name: its ``rows`` that
+        are the exam's, as CSV, and the ``sha256`` of all of it; or why it is ``refused``.
     fhir : mapping
         Of a step that asks for values of a FHIR server: what the engine has found there, by the
         value's name: ``written``, ``unit`` and ``where``; or ``missing`` or ``refused``, and why.
@@ -68,7 +69,7 @@ class Context:
     stage: str = "validation"
     models: tuple[ModelCard, ...] = ()
     device: str = "cpu"
-    tables: str = ""
+    tables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     fhir: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from overread.dicom.encoded import UNREADABLE
 from overread.portal.findings import rendered
+from overread.portal.text import unit
 from overread.store.archive import Archive
 from overread.store.cases import Shown
 from overread.store.tables import Instance, Result
@@ -183,8 +184,8 @@ def _number(item: Dataset) -> str:
     if not measured:
         return _meaning(item.get("NumericValueQualifierCodeSequence")) or "no value"
     units = measured[0].get("MeasurementUnitsCodeSequence")
-    unit = str(units[0].get("CodeValue", "")) if units else ""
-    return f"{float(measured[0].NumericValue):g} {'' if unit == '1' else unit}".strip()
+    code = str(units[0].get("CodeValue", "")) if units else ""
+    return f"{float(measured[0].NumericValue):g} {unit(code)}".strip()
 
 
 def _meaning(sequence: Sequence[Dataset] | None) -> str:

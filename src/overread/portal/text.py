@@ -48,8 +48,8 @@ _UNITS = {"1": "", "mm2": "mm²", "cm2": "cm²", "mm3": "mm³", "[hnsf'U]": "HU"
 
 
 def unit(code: str) -> str:
-    """Write a UCUM unit as people do; one that is not listed as it stands."""
-    return _UNITS.get(code, code)
+    """Write a UCUM unit as people do; one that is not listed as it stands, in no braces."""
+    return _UNITS.get(code, code.strip("{}"))
 
 
 def amount(value: float, code: str) -> str:

@@ -18,6 +18,7 @@ from overread.operators.files import RESULTS
 from overread.pipelines.check import check, near
 from overread.pipelines.definition import Pipeline
 from overread.pipelines.ports import Model, Signature, signature
+from overread.pipelines.scale import check_scale
 from overread.routing.rules import Route
 from overread.settings import Frozen, Settings, check_ae_title
 from overread.site.models import read_models
@@ -329,6 +330,7 @@ class _Reading:
         """Check each pipeline against operators, models and destinations, and their names."""
         # a model with a fault of its own is there all the same
         known = {f"{at.parent.name}@{at.name}" for at in self.root.glob("models/*/*")} | set(models)
+        cards = {reference: model.card for reference, model in models.items()}
         names: dict[str, Path] = {}
         for one in pipelines:
             document, pipeline = one.document, one.pipeline
@@ -336,14 +338,15 @@ class _Reading:
                 what = f"{names[pipeline.name]} has the name {pipeline.name!r} too"
                 self.faults.append(document.fault(("name",), what, "a name of its own"))
             names.setdefault(pipeline.name, document.place.file)
-            for problem in check(
+            problems = check(
                 pipeline,
                 self.signatures,
                 known,
                 result_types=RESULTS,
                 destinations=self.peers.destinations,
                 partial=one.partial,
-            ):
+            )
+            for problem in (*problems, *check_scale(pipeline, cards)):
                 what, expected, where = problem.what, problem.expected, problem.path
                 if where[-1] == "use":
                     used = pipeline.steps[str(where[1])].use

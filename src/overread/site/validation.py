@@ -35,8 +35,21 @@ def validate(document: Document, model: type[T], path: Keys = ()) -> tuple[T | N
     try:
         return model.model_validate(data), []
     except ValidationError as error:
-        details = error.errors(include_url=False)
+        details = _causes(error.errors(include_url=False))
         return None, [fault for one in details for fault in _faults(document, model, path, one)]
+
+
+def _causes(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Leave out that a list is too short where that is only because its items have faults."""
+    places = [one["loc"] for one in details]
+    return [
+        one
+        for one in details
+        if one["type"] != "too_short"
+        or not any(
+            place[: len(one["loc"])] == one["loc"] and place != one["loc"] for place in places
+        )
+    ]
 
 
 def shown(value: Any) -> str:
@@ -59,7 +72,10 @@ def _faults(
     path = (*root, *detail["loc"])
     name = dotted(document.settle(path)) or "the file"
     kind, cause = detail["type"], detail.get("ctx", {}).get("error")
-    if kind == "missing":
+    if kind == "missing" and isinstance(path[-1], int):  # of a tuple of a fixed length
+        what = f"{dotted(path[:-1])} has {path[-1]} values"
+        yield document.fault(path[:-1], what, f"at least {path[-1] + 1}")
+    elif kind == "missing":
         yield document.fault(path, f"{path[-1]!r} is missing in {name}", f"`{path[-1]}:` there")
     elif kind == "extra_forbidden":
         keys = _fields_at(model, detail["loc"][:-1])
@@ -79,8 +95,16 @@ def _faults(
         what, expected = told(cause)
         yield document.fault(path, f"{name}: {what}", expected)
     else:
-        expected = detail["msg"].removeprefix("Input should be ").removeprefix("Input should ")
-        yield document.fault(path, f"{name}: {shown(detail['input'])}", expected)
+        yield document.fault(path, f"{name}: {shown(detail['input'])}", _expected(detail))
+
+
+def _expected(detail: ErrorDetails) -> str:
+    expected = detail["msg"].removeprefix("Input should be ").removeprefix("Input should ")
+    if detail["type"] == "string_type" and isinstance(detail["input"], int | float):
+        return f"{expected}: write it in quotes"
+    if detail["type"] == "string_pattern_mismatch":
+        return f"a text that fits {detail['ctx']['pattern']}"
+    return expected
 
 
 def _keys(model: type[BaseModel]) -> str:

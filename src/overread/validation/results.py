@@ -36,10 +36,11 @@ class Measurement:
     finding, site : Code, optional
         What was measured, coded: the segment's property type, and its anatomic region.
     points : tuple of Point
-        Ends of the line that was measured, LPS mm in the source's frame of reference; empty where
-        it was none.
+        Ends of the line that was measured, LPS mm; empty where it was none.
     derivation : Code, optional
         What of the quantity it is, such as its mean over the segment (CID 7464).
+    frame_of_reference : str
+        FrameOfReferenceUID that the points lie in; empty where the images had none.
     """
 
     region: str
@@ -53,6 +54,7 @@ class Measurement:
     site: Code | None = None
     points: tuple[Point, ...] = ()
     derivation: Code | None = None
+    frame_of_reference: str = ""
 
 
 @dataclass(frozen=True)

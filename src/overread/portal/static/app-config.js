@@ -96,6 +96,24 @@ for (const kind of ["error", "unhandledrejection"]) {
   });
 }
 
+// An image that comes late, after the overlay of its slice has been drawn, is sometimes not painted by
+// OHIF 3.13: the overlay then lies on the slice that was there before, until something moves. So each
+// new image is painted once more, when no other has come for a moment.
+{
+  const waiting = new Map();
+  const settled = 150;
+  const paint = (viewportId) => {
+    waiting.delete(viewportId);
+    const viewport = window.services?.cornerstoneViewportService?.getCornerstoneViewport(viewportId);
+    if (viewport && !viewport.isDisabled) viewport.render();
+  };
+  const onNewImage = ({ detail: { viewportId } }) => {
+    clearTimeout(waiting.get(viewportId));
+    waiting.set(viewportId, setTimeout(paint, settled, viewportId));
+  };
+  document.addEventListener("CORNERSTONE_STACK_NEW_IMAGE", onNewImage, true);
+}
+
 // Once the segmentation is drawn, let the image show through it, and go to the middle of its first
 // region, so that the case opens on the finding and not on the first slice that it touches.
 //
