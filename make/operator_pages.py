@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from overread import registry
@@ -45,7 +47,7 @@ def pages() -> dict[str, str]:
               if plugin.family == "operators" and plugin.distribution == "overread"}  # fmt: skip
     for name in sorted(places):
         function = registry.load("operators", name)
-        made[f"{name}.md"] = page.page(name, function)
+        made[f"{name}.md"] = _linked(page.page(name, function), name, places)
         room = places[name].split(":")[0].rsplit(".", 1)[-1]
         heading = next((heading for one, heading in KINDS if one == room), "Other")
         rows[heading].append(f"| [`{name}`]({name}.md) | {page.summary(function)} |")
@@ -57,6 +59,18 @@ def pages() -> dict[str, str]:
     before, after = index.split(BEGIN)[0], index.split(END)[1]
     made["index.md"] = before + BEGIN + "\n\n" + "\n".join(table) + "\n" + END + after
     return made
+
+
+def _linked(text: str, name: str, names: Collection[str]) -> str:
+    """Link the other operators that a page names, but not the ports and settings called alike."""
+    return re.sub(
+        r"(?<![`\[])(?<!^\| )`(\w+)`(?!`)",
+        lambda found: (
+            f"[`{found[1]}`]({found[1]}.md)" if found[1] in names and found[1] != name else found[0]
+        ),
+        text,
+        flags=re.MULTILINE,
+    )
 
 
 def main() -> None:

@@ -11,12 +11,22 @@ import pytest
 from pydicom import dcmread
 
 from overread import examples
+from overread.dicom.geometry import turn_to_axial
+from overread.measures.appearance import PLANE, plane_appearance
+from overread.pipelines.envelope import Facts, outside
+from overread.simulator import images as research
 from overread.simulator.exams import hip_patient
+from overread.simulator.fruit import FRUIT, fruit
 from overread.simulator.instances import write
-from overread.simulator.pelvis import Photometric, Radiograph, State
+from overread.simulator.pelvis import Photometric, Radiograph, State, lateral, pelvis
 from overread.site import load
+from overread.site.models import read_models
+from tests.conftest import ROOT
 from tests.test_example_lts import errors, report_of, run
 
+DETECTOR = read_models(ROOT / "src" / "overread" / "examples" / "hfd", verify=False)[0][
+    "hip-detector@1.0.0"
+]
 OVERLAP = 0.6
 """Least intersection over union of a box and the true one."""
 
@@ -134,3 +144,70 @@ def test_an_exam_without_a_front_view_is_refused(site: Path, tmp_path: Path) -> 
     front = told["steps"][0]
     assert front["state"] == "refused"
     assert "ViewPosition" in front["reason"]
+
+
+def test_a_view_that_only_claims_to_be_of_the_pelvis_is_refused(site: Path, tmp_path: Path) -> None:
+    _, made = hip_patient(3, spacing=0.6)
+    side = made[0]
+    side.ViewPosition, side.BodyPartExamined = "AP", "PELVIS"
+    side.PatientOrientation = ["L", "F"]
+    write([side], tmp_path / "exam")
+    code, told = run(site, tmp_path / "exam", tmp_path / "run", "hip-fracture")
+    assert code == 1
+    checked = next(step for step in told["steps"] if step["step"] == "checked")
+    assert checked["state"] == "refused"
+    assert "brightness along the upper edge (top) is 0.0" in checked["reason"]
+    assert "made for 0.15 to 1" in checked["reason"]
+
+
+def why_not(image: np.ndarray) -> list[str]:
+    """In what numbers a picture lies outside the detector's envelope."""
+    facts = Facts(modality="DX", statistics=plane_appearance(image))
+    return [misfit.found for misfit in outside(DETECTOR.card.input, facts, PLANE)]
+
+
+@pytest.mark.parametrize("seed", range(1, 13))
+def test_phantoms_that_nothing_was_learnt_from_are_within_the_envelope(seed: int) -> None:
+    child = seed % 4 == 3
+    drawn = pelvis(seed, spacing=0.9, photometric="MONOCHROME2", child=child)
+    assert why_not(drawn.image) == []
+
+
+@pytest.mark.parametrize("number", ["107", "138", "139"])
+def test_real_pictures_that_nothing_was_learnt_from_are_within_the_envelope(
+    number: str, shared_data: Path
+) -> None:
+    picture = dcmread(shared_data / "hip_xray" / "dicoms" / "xray" / f"331_DDH_{number}.dcm")
+    assert why_not(picture.pixel_array[..., 0]) == []
+
+
+def test_a_real_adult_projected_from_a_ct_is_within_the_envelope(shared_data: Path) -> None:
+    """From chest to hips, one of them with a prosthesis: no radiograph, but a real person."""
+    scan = research.read_image(shared_data / "ct_liver" / "example_ct.nii.gz")
+    beam = np.clip(turn_to_axial(scan.affine).turn(scan.array) + 1000, 0, 2500)[::-1]
+    assert why_not(beam.sum(axis=1) ** 0.7) == []
+
+
+def chest() -> np.ndarray:
+    """Draw a chest: two lungs beside a heart and a spine."""
+    y, x = np.ogrid[-1:1:400j, -1:1:380j]
+    image = 0.8 * np.sqrt(np.clip(1 - (x / 0.95) ** 2, 0, 1)) * np.ones_like(y)
+    for place, wide in ((-0.45, 0.36), (0.45, 0.32)):
+        level = 1 - ((x - place) / wide) ** 2 - ((y + 0.1) / 0.65) ** 2
+        image -= 0.45 * np.sqrt(np.clip(level, 0, 1))
+    heart = ((x - 0.12) / 0.3) ** 2 + ((y - 0.25) / 0.3) ** 2 < 1
+    image += 0.25 * heart + 0.15 * (np.abs(x) < 0.07)
+    return image + np.random.default_rng(1).normal(0, 0.01, image.shape)
+
+
+def test_other_pictures_are_refused_with_numbers() -> None:
+    assert why_not(chest()) == ["brightness beside the middle, over the middle's (sides) is 0.341"]
+    for name in FRUIT:
+        found = " ".join(why_not(fruit(name).array.sum(axis=0)))
+        assert "(top) is 0.0" in found
+        assert "part of the image that is dark (background) is" in found
+    noise = np.random.default_rng(1).normal(size=(300, 400))
+    assert "likeness of neighbouring pixels (smoothness)" in " ".join(why_not(noise))
+    # Most lateral views, not all: where the thigh lies high it reaches the upper edge as well.
+    refused = sum(bool(why_not(lateral(seed, spacing=0.8).image)) for seed in range(1, 31))
+    assert refused >= 24

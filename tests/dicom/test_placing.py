@@ -4,12 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom import Dataset
 
 from overread.dicom.codes import Segment
 from overread.dicom.geometry import Plane, lay_out, stack
-from overread.dicom.placing import place, planes_of, refer
+from overread.dicom.placing import check_frame, place, planes_of, refer
 from overread.dicom.study import Instance, Series
 from overread.dicom.volume import Mask, Source
+from overread.errors import Refused
 from tests.dicom.series import LESION, affine, images
 
 SHAPE = (9, 10, 12)
@@ -115,3 +117,15 @@ def test_a_mask_of_another_exam_is_not_put_onto_images_that_lie_alike() -> None:
     assert len(planes_of([own], series)) == 9
     with pytest.raises(ValueError, match=r"in frame of reference 1\.2\.3\.4, the images in 2\.25"):
         planes_of([own, other], series)
+
+
+@pytest.mark.parametrize("frame", ["1.2.3.4", ""])
+def test_an_object_of_another_space_is_not_read_onto_images_that_lie_alike(frame: str) -> None:
+    series = Series(tuple(Instance(one) for one in images(np.zeros(SHAPE), affine())))
+    made = Dataset()
+    made.FrameOfReferenceUID = frame
+    if not frame:
+        check_frame(made, series)
+        return
+    with pytest.raises(Refused, match=r"in frame of reference 1\.2\.3\.4, the images in 2\.25"):
+        check_frame(made, series)

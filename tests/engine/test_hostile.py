@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import stat
@@ -24,7 +25,8 @@ from overread.engine.doors import opened
 from overread.engine.folders import JobFolder, digests, remove
 from overread.engine.keeping import _check_whose, _made
 from overread.engine.outside import _check
-from overread.engine.sandbox import Box, Child
+from overread.engine.sandbox import Box, Child, Children
+from overread.engine.sources import foreign_code
 from overread.errors import StepFailed
 from overread.operators import files
 from overread.store.tables import Instance, Result
@@ -288,3 +290,29 @@ def test_what_would_weigh_on_the_worker_is_not_read(
     folder.whole.return_value = True
     with pytest.raises(StepFailed, match=said):
         _made(folder, "seg", recorded)
+
+
+def test_code_of_others_leaves_nothing_behind_for_the_next_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that it has started would reach that job's files, and its door to a server."""
+    monkeypatch.setattr(Liar, "said", "exec sleep 60")
+    children = Children(Liar("none", 10**9, 1, tmp_path), "w", 1)
+    seen = []
+    for code in ("", "a", "a", "", "", "b", "c"):
+        with children.one(code) as child:
+            child.start()
+            assert child._process is not None
+            seen.append(child._process)
+    same = [one is other for one, other in itertools.pairwise(seen)]
+    assert same == [True, True, False, True, True, False]
+    assert [one.poll() is None for one in seen] == [False] * 6 + [True]
+    child.stop()
+
+
+def test_which_code_is_of_others() -> None:
+    ours = {"threshold": {"distribution": "overread", "version": "1"}}
+    network = {"digest": "d1", "card": {"runtime": "onnx"}}
+    assert foreign_code(ours, [network]) == ""
+    bundle = {"digest": "d2", "card": {"runtime": "monai"}}
+    assert foreign_code({**ours, "own": {"sha256": "d3"}}, [network, bundle]) == "d2 d3"

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from pydicom import Dataset
+from sqlalchemy import select
 
 from overread.engine import worker
 from overread.engine.site_tables import asked, of_exam, rows
 from overread.errors import StepFailed
 from overread.operators.clinical import Value
-from overread.store.exams import members
-from overread.store.tables import Result
+from overread.store.tables import Instance, Result
 from tests.engine.test_sandbox import within
 from tests.engine.world import THRESHOLD_STEPS, World, exam_images, pipeline
 
@@ -40,8 +40,8 @@ def spy(values: ClinicalValues, context: Context, account: Account, *, place: st
     assert not context.tables
     if Path(place).exists():
         raise RuntimeError("it can be read")
-    items = [Measurement(one.name, "x", float(one.value), one.unit, one.source) for one in values.items]
-    return Measurements(tuple(items))
+    (one,) = values.items
+    return Measurements((Measurement(one.name, "x", float(one.value), one.unit, one.source),))
 '''
 
 
@@ -108,7 +108,7 @@ def test_an_accession_number_of_two_patients_says_nothing(world: World) -> None:
     (tables / "labs.csv").write_text(LABS)
     world.arrive(exam_images("one", AccessionNumber="A1", PatientID="P1"))
     with world.database.read() as session:
-        images = [image for image, _ in members(session, world.all_exams()[0].id)]
+        images = session.scalars(select(Instance)).all()
         told = of_exam(session, world.archive, images, value(**WEIGHT), tables)
         assert "refused" not in told["labs.csv"]
     world.arrive(exam_images("two", AccessionNumber="A1", PatientID="P3"))

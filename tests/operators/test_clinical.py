@@ -184,6 +184,19 @@ def test_another_patient_s_row_is_never_taken(tables: Path) -> None:
         read(exam({"PatientID": "P2"}), tables, w=wanted)
 
 
+def test_an_accession_number_that_is_another_patient_s_too_needs_more(tables: Path) -> None:
+    for match, refused in ((MATCH, False), ({"AccessionNumber": "accession"}, True)):
+        wanted = {"csv": "labs.csv", "column": "weight", "match": match, "unit": "kg"}
+        parsed = {"w": Value.model_validate(wanted)}
+        told = rows(parsed, [one.header for one in exam()], tables)["labs.csv"]
+        context = replace(CONTEXT, tables={"labs.csv": {**told, "refused": "A1 is of two"}})
+        if refused:
+            with pytest.raises(Refused, match="w: A1 is of two"):
+                clinical_values(exam(), context, Account(), values=parsed)
+        else:
+            assert clinical_values(exam(), context, Account(), values=parsed).items[0].value == 70
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from overread import examples, runtimes
@@ -134,6 +135,13 @@ def test_other_images_are_refused_and_other_models_are_wrong(tmp_path: Path) -> 
     model = constant_model(tmp_path, "classification", ["A", "B"], values)
     with pytest.raises(ValueError, match="does classification"):
         look(model, bright((64, 64)))
+
+
+def test_boxes_of_several_networks_have_no_mean() -> None:
+    said = card("detection", ["Thing"]).model_dump()
+    ModelCard.model_validate(said)
+    with pytest.raises(ValidationError, match="cannot be averaged"):
+        ModelCard.model_validate(said | {"folds": [{"file": "two.onnx", "sha256": "a" * 64}]})
 
 
 def test_a_mirrored_image_is_refused_by_a_model_that_names_sides(finder: Model) -> None:

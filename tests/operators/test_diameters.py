@@ -72,6 +72,15 @@ def test_lesions_are_measured_one_by_one_the_longest_first() -> None:
     assert second.segment == 0  # a lesion is no segment of its own
 
 
+def test_parts_that_are_measured_as_one_are_told() -> None:
+    account = Account()
+    measure_diameters(lesions(), account, rule="recist")
+    assert account.notes[1].startswith(f"{TUMOUR}: its 3 parts are measured as one")
+    account = Account()
+    measure_diameters(lesions(), account, rule="recist", per="lesion")
+    assert not any("as one" in note for note in account.notes)
+
+
 @pytest.mark.parametrize(
     ("rule", "spacing", "quantity", "lesions_counted", "least"),
     [

@@ -167,6 +167,17 @@ def test_all_that_overread_itself_writes_is_taken(out: Path, series: Series) -> 
             assert made == value
 
 
+@pytest.mark.parametrize(
+    ("value", "why"), [(np.nan, "no numbers"), (-4.0, "from -4 to 0"), (1.5, "from 0 to 1.5")]
+)
+def test_what_is_no_probability_is_not_taken(out: Path, value: float, why: str) -> None:
+    chance = np.zeros((1, *ARRAY.shape), np.float32)
+    chance[0, 1, 2, 3] = value
+    files.save(Probability(chance, affine(), (SPOT,)), out)
+    with pytest.raises(StepFailed, match=why):
+        taken(out, Probability, {"volume": Volume(ARRAY, affine())})
+
+
 def write(name: str, text: str) -> Callable[[Path], object]:
     return lambda out: (out / name).write_text(text)
 

@@ -92,6 +92,21 @@ def test_what_is_no_bundle_is_refused(content: bytes, message: str) -> None:
         Bundle.read(content)
 
 
+def test_metadata_that_unpack_without_end_are_not_unpacked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as files:
+        files.writestr(METADATA, b" " * (17 << 20) + b"{}")
+    assert len(packed.getvalue()) < 1 << 20
+    with pytest.raises(ValueError, match="has 17825794 bytes"):
+        card_of(packed.getvalue(), "x.zip")
+    spoilt = packed.getvalue().replace(b"\0" * 8, b"\1" * 8)
+    monkeypatch.setattr("overread.runtimes.bundle._METADATA_BYTES", 1 << 30)
+    with pytest.raises(ValueError, match=r"cannot be unpacked|is no zip"):
+        card_of(spoilt, "x.zip")
+
+
 def test_its_metadata_becomes_the_card() -> None:
     card = card_of(zipped(), "spleen.zip")
     assert (card.reference, card.runtime, card.file) == ("spleen-ct@0.5.8", "monai", "spleen.zip")

@@ -146,7 +146,7 @@ def test_a_fault_hides_none_of_a_later_stage(tmp_path: Path) -> None:
         "ae_title",
         "pipelines/spots.yaml:1: complete.quiet: 30 is not a duration; expected a number with a "
         "unit: 30s, 60m, 12h",
-        "pipelines/spots.yaml:3: version: 1; expected a valid string",
+        "pipelines/spots.yaml:3: version: 1; expected a valid string: write it in quotes",
         "pipelines/spots.yaml:6: steps.one.with.wher: operator select_series has no setting "
         "'wher'; expected an existing setting, perhaps where",
         "pipelines/spots.yaml:8: steps.mask.use: there is no operator 'treshold'; expected an "

@@ -16,7 +16,8 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from overread.cli.terminal import JsonOption, SiteOption, console, notes, open_site, print_json
 from overread.dicom.codes import TISSUE, Segment

@@ -14,6 +14,7 @@ from overread.dicom.derived import reference
 from overread.dicom.geometry import EVEN, Affine, Plane, stack
 from overread.dicom.study import Series
 from overread.dicom.volume import Mask, Probability
+from overread.errors import Refused
 
 SAME_PLACE_MM = 0.1
 """How far a corner of a mask's slice may lie from the same corner of its source image: above what
@@ -79,6 +80,16 @@ def planes_of(masks: Sequence[Mask | Probability], source: Series) -> tuple[Plan
     if len(chosen) > 1:
         raise ValueError("the masks were made from different volumes of the series; write each")
     return stack(source, next(iter(chosen), ()))
+
+
+def check_frame(dataset: Dataset, source: Series) -> None:
+    """Raise a Refused where an object says that it lies in another space than the images."""
+    frames = [str(one.get("FrameOfReferenceUID") or "") for one in (dataset, source.header)]
+    if all(frames) and frames[0] != frames[1]:
+        raise Refused(
+            f"object {dataset.get('SOPInstanceUID')} lies in frame of reference {frames[0]}, the "
+            f"images in {frames[1]}: it belongs to others"
+        )
 
 
 def refer(plane: Plane) -> Dataset:

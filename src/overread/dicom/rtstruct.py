@@ -28,7 +28,7 @@ from scipy import ndimage
 from overread.dicom.codes import TISSUE, Code, Segment
 from overread.dicom.derived import LONGEST, Making, coded, finish, identify, start
 from overread.dicom.geometry import Grid, Plane, lay_out
-from overread.dicom.placing import place, planes_of, refer
+from overread.dicom.placing import check_frame, place, planes_of, refer
 from overread.dicom.provenance import DerivedObject, derive_uid
 from overread.dicom.study import Series
 from overread.dicom.volume import Mask, Probability
@@ -316,10 +316,12 @@ def read_rtstruct(dataset: Dataset, source: Series) -> Mask | Probability:
     GeometryError
         The images make no regular grid.
     Refused
-        It is no structure set, or a contour lies on none of the images.
+        It is no structure set, lies in another frame of reference, or a contour lies on none of the
+        images.
     """
     if str(dataset.get("Modality")) != "RTSTRUCT":
         raise Refused(f"object {dataset.get('SOPInstanceUID')} is no structure set")
+    check_frame(dataset, source)
     grid = lay_out(source)
     contours = {
         int(item.ReferencedROINumber): item.get("ContourSequence") or ()

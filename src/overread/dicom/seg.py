@@ -30,7 +30,7 @@ from overread.dicom.derived import (
     reference,
 )
 from overread.dicom.geometry import Grid, Plane, group, lay_out
-from overread.dicom.placing import SAME_PLACE_MM, place, planes_of, refer
+from overread.dicom.placing import SAME_PLACE_MM, check_frame, place, planes_of, refer
 from overread.dicom.provenance import DerivedObject, derive_uid
 from overread.dicom.study import Instance, Series
 from overread.dicom.volume import Mask, Probability
@@ -326,10 +326,12 @@ def read_seg(dataset: Dataset, source: Series) -> Mask | Probability:
     GeometryError
         The images make no regular grid.
     Refused
-        It is no Segmentation, a frame lies on none of the images, or it has no pixels to read.
+        It is no Segmentation, lies in another frame of reference, a frame lies on none of the
+        images, or it has no pixels to read.
     """
     if str(dataset.get("Modality")) != "SEG":
         raise Refused(f"object {dataset.get('SOPInstanceUID')} is no Segmentation")
+    check_frame(dataset, source)
     grid = lay_out(source)
     segments = tuple(_segment(item) for item in dataset.SegmentSequence if item.SegmentNumber)
     frames = _frames(dataset, grid)

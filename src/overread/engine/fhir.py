@@ -23,6 +23,8 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydicom import Dataset
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from overread import registry
 from overread.dicom.encoded import text
@@ -38,13 +40,18 @@ from overread.engine.fhir_records import (
 from overread.errors import StepFailed, Unavailable
 from overread.operators.clinical import Value, clinical_values
 from overread.operators.run import read_settings
+from overread.pipelines.job import StepState
 from overread.pipelines.ports import signature
 from overread.settings import FhirServer, Settings
+from overread.store.tables import Job, StepRun
 
 Told = dict[str, dict[str, str]]
 """By the value's name, as `overread.pipelines.ports.Context` has it."""
 
 R = TypeVar("R", Patient, Observation)
+
+KEPT_AS = "fhir"
+"""Beside a step's ports in what it was given (`StepRun.inputs`): what servers said."""
 
 SAID_BY_IMAGES = (
     "patient_id", "issuer", "patient_name", "patient_birth_date", "patient_sex", "study_date",
@@ -117,6 +124,30 @@ def said_by(headers: Iterable[Dataset]) -> list[dict[str, str]]:
         {key: text(header, keyword) for key, keyword in zip(SAID_BY_IMAGES, _KEYWORDS, strict=True)}
         for header in headers
     ]
+
+
+def told_before(session: Session, job: Job, name: str) -> dict[str, Any]:
+    """Return what servers said when a step ran before, so that it makes the same again.
+
+    What an earlier attempt ended badly with does not count: a person may have corrected it there.
+
+    Returns
+    -------
+    dict
+        What they said, below `KEPT_AS`; empty where nothing counts.
+    """
+    rows = session.scalars(
+        select(StepRun)
+        .where(StepRun.job_id == job.id, StepRun.name == name)
+        .order_by(StepRun.attempt.desc())
+    )
+    said = (
+        row.inputs[KEPT_AS]
+        for row in rows
+        if KEPT_AS in row.inputs and (row.attempt == job.attempt or row.state == StepState.DONE)
+    )
+    newest = next(said, None)
+    return {KEPT_AS: newest} if newest else {}
 
 
 def ask(

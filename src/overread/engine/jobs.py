@@ -28,6 +28,7 @@ from overread.engine.opening import Ticket
 from overread.engine.outside import launch
 from overread.engine.requests import step_request, weights
 from overread.engine.sandbox import Child, Children
+from overread.engine.sources import foreign_code
 from overread.engine.weights import verify
 from overread.engine.workflows import Interrupted, Queue, Workflows
 from overread.errors import Refused, StepFailed
@@ -52,9 +53,6 @@ _log = structlog.get_logger(__name__)
 
 QUEUE = "jobs"
 _WORKFLOW = "job"
-_FHIR = "fhir"
-"""Beside a step's ports in what it was given: what FHIR servers said."""
-
 _WATCH_SECONDS = 0.5
 
 
@@ -137,7 +135,8 @@ class Jobs:
             return str(self.workflows.step(name, self._guarded(function), job_id, attempt))
 
         outcome = do("stage", self._stage)
-        with self.children.one() as child, self.folders.lent(job_id, child.box.work):
+        code = self._foreign_code(job_id)
+        with self.children.one(code) as child, self.folders.lent(job_id, child.box.work):
             for name in names:
                 if outcome == "done":
                     outcome = do(name, self._step_of(name, child))
@@ -162,6 +161,11 @@ class Jobs:
             job = session.get_one(Job, job_id, populate_existing=True)
             job.started_at = job.started_at or datetime.now(UTC)
             return order(Pipeline.model_validate(job.definition))
+
+    def _foreign_code(self, job_id: str) -> str:
+        with self.database.read() as session:
+            job = session.get_one(Job, job_id)
+            return foreign_code(job.operators, job.models)
 
     def _guarded(self, do: Callable[[str, int], None]) -> Callable[[str, int], str]:
         """Make a step's function say what became of it, and record it where it went wrong."""
@@ -240,7 +244,7 @@ class Jobs:
         if request is None:
             return
         try:
-            self._look_up(job_id, request)
+            site_tables.hand_over(request, self.database, self.archive, self.site.settings.tables)
             self._ask(job_id, attempt, name, request)
             answer = child.run(
                 request,
@@ -266,18 +270,6 @@ class Jobs:
             job_id, attempt, name, StepState.DONE, outputs=outputs, report=answer["account"]
         )
 
-    def _look_up(self, job_id: str, request: dict[str, Any]) -> None:
-        """Give a step the exam's rows of the tables that it names."""
-        values = site_tables.asked(request)
-        if not values:
-            return
-        with self.database.read() as session:
-            exam = session.get_one(Job, job_id).exam_id
-            images = [image for image, _ in members(session, exam)]
-            request["context"]["tables"] = site_tables.of_exam(
-                session, self.archive, images, values, self.site.settings.tables
-            )
-
     def _ask(self, job_id: str, attempt: int, name: str, request: dict[str, Any]) -> None:
         """Ask FHIR servers for what the step names, and keep with the step what they said."""
         values = fhir.asked(request)
@@ -294,7 +286,7 @@ class Jobs:
         with self.database.write() as session:
             self._own(session, job_id, attempt)
             run = _step_run(session, job_id, attempt, name)
-            run.inputs = {**run.inputs, _FHIR: told}
+            run.inputs = {**run.inputs, fhir.KEPT_AS: told}
 
     def _watch(self, job_id: str, attempt: int) -> Callable[[], None]:
         """Return a check, to be called while a step runs, that raises when it must not go on."""
@@ -351,10 +343,10 @@ class Jobs:
                 return None
             run.state, run.runs, run.worker = StepState.RUNNING, run.runs + 1, self.boot
             run.started_at, run.ended_at, run.error, run.log = datetime.now(UTC), None, "", ""
-            told = _told_before(session, job, name)
+            told = fhir.told_before(session, job, name)
             run.inputs, run.progress = {**_inputs(session, job, name), **told}, {}
             request = step_request(self.site, job, name, folder)
-            request["context"]["fhir"] = told.get(_FHIR, {})
+            request["context"]["fhir"] = told.get(fhir.KEPT_AS, {})
         folder.fresh(name)
         return request
 
@@ -462,25 +454,6 @@ def _step_run(session: Session, job_id: str, attempt: int, name: str) -> StepRun
             StepRun.job_id == job_id, StepRun.attempt == attempt, StepRun.name == name
         )
     ).one()
-
-
-def _told_before(session: Session, job: Job, name: str) -> dict[str, Any]:
-    """Return what FHIR servers said when the step ran before, so that it makes the same again.
-
-    What an earlier attempt ended badly with does not count: a person may have corrected it there.
-    """
-    rows = session.scalars(
-        select(StepRun)
-        .where(StepRun.job_id == job.id, StepRun.name == name)
-        .order_by(StepRun.attempt.desc())
-    )
-    said = (
-        row.inputs[_FHIR]
-        for row in rows
-        if _FHIR in row.inputs and (row.attempt == job.attempt or row.state == StepState.DONE)
-    )
-    newest = next(said, None)
-    return {_FHIR: newest} if newest else {}
 
 
 def _inputs(session: Session, job: Job, name: str) -> dict[str, Any]:

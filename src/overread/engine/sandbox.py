@@ -196,6 +196,8 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._pending = b""
         self._ready = False
+        self.code = ""
+        """Python of others that has run in it, by digests."""
 
     def start(self) -> None:
         """Start the process if it does not run. It is ready some seconds later; `run` waits."""
@@ -427,9 +429,19 @@ class Children:
             self._free.put(child)
 
     @contextmanager
-    def one(self) -> Iterator[Child]:
-        """Lend a child for the length of a job; wait for one to be free."""
+    def one(self, code: str = "") -> Iterator[Child]:
+        """Lend a child for the length of a job; wait for one to be free.
+
+        Parameters
+        ----------
+        code : str
+            Which Python of others the job brings. It can leave threads behind, which would reach
+            the files and doors of the next job: so a child that has run some runs nothing else.
+        """
         child = self._free.get()
+        if child.code not in ("", code):
+            child.stop()
+        child.code = code
         try:
             yield child
         finally:

@@ -21,7 +21,9 @@ from overread.engine.fhir import values_of
 from overread.errors import StepFailed
 from overread.operators.clinical import Value, keys_of, open_table, row_is_of
 from overread.store.archive import Archive
-from overread.store.tables import Instance
+from overread.store.database import Database
+from overread.store.exams import members
+from overread.store.tables import Instance, Job
 
 Rows = dict[str, dict[str, str]]
 """By the table's name, as `overread.pipelines.ports.Context` has it."""
@@ -62,6 +64,16 @@ def rows(values: Mapping[str, Value], headers: Iterable[Dataset], tables: Path) 
     for value in values.values():
         by_table.setdefault(str(value.csv), []).append(keys_of(held, value.match))
     return {name: _rows(tables / name, keys) for name, keys in by_table.items()}
+
+
+def hand_over(request: dict[str, Any], database: Database, archive: Archive, tables: Path) -> None:
+    """Give a job's step, by its request, the exam's rows of the tables that it names."""
+    if values := asked(request):
+        with database.read() as session:
+            exam = session.get_one(Job, request["job"]).exam_id
+            images = [image for image, _ in members(session, exam)]
+            told = of_exam(session, archive, images, values, tables)
+        request["context"]["tables"] = told
 
 
 def of_exam(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,19 @@ def digest_with(definition: dict[str, Any], operators: dict[str, Any]) -> str:
     """
     own = {name: pinned["sha256"] for name, pinned in operators.items() if "sha256" in pinned}
     return digest_of({**definition, "operators": own} if own else definition)
+
+
+def foreign_code(operators: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> str:
+    """Say which Python that is not of this installation a job runs; empty where it is none.
+
+    Parameters
+    ----------
+    operators, models
+        As a job records them. A MONAI bundle brings Python of its own.
+    """
+    own = {pinned["sha256"] for pinned in operators.values() if "sha256" in pinned}
+    own |= {model["digest"] for model in models if model["card"].get("runtime") == "monai"}
+    return " ".join(sorted(own))
 
 
 def snapshot(folder: Path, digest: str) -> Path:

@@ -125,7 +125,8 @@ def container(
     image : str
         ``NAME@sha256:DIGEST``; the digest of its manifest or its id. The name is for people.
     makes : str
-        What it makes.
+        ``volume``, ``mask``, ``probability``, ``images``, ``measurements``, ``detections``,
+        ``classification``, ``values`` or ``dicom``.
     contract : {"folders", "map"}
         ``map`` for a MONAI Application Package: it takes series, and finds and leaves DICOM where
         its manifest (``app.json``) says.
@@ -193,6 +194,20 @@ def process(
     folders that the site names in ``engine.programs``), and sees nothing of the site and of other
     users' homes.
 
+    ::
+
+        use: process
+        in: {ct: volume}      # any names: the program finds /in/ct/image.nii
+        with:
+          program: /opt/liver/segment
+          makes: mask         # it leaves one .nii in /out, on the voxels of ct
+          parameters: {threshold: 0.5}
+          segments:
+            - number: 1
+              label: Liver
+              category: {value: "123037004", scheme: SCT, meaning: Anatomical Structure}
+              type: {value: "10200004", scheme: SCT, meaning: Liver}
+
     Parameters
     ----------
     **inputs
@@ -200,7 +215,8 @@ def process(
     program : str
         Its absolute path.
     makes : str
-        What it makes; see `container`.
+        ``volume``, ``mask``, ``probability``, ``images``, ``measurements``, ``detections``,
+        ``classification``, ``values`` or ``dicom``; how it leaves each, `container` says.
     sha256 : str
         SHA-256 of the program's file; another one is not run. What the program itself loads is not
         covered by it.

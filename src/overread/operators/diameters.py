@@ -113,12 +113,21 @@ def measure_diameters(
                 f"of {labels.shape[0]} from the feet"
                 + ("" if _measurable(lesion, rule, least) else f"; below {least:g} mm, not summed")
             )
+        if per == "segment" and (parts := _parts(inside)) > 1:
+            account.notes.append(
+                f"{segment.label}: its {parts} parts are measured as one; per: lesion measures each"
+            )
         if not lesions:
             made += _lesion(segment, segment.label, None, rule)
         if name:
             measurable = [one for one in lesions if _measurable(one, rule, least)][:targets]
             made.append(_sum(segment, measurable, rule, least))
     return Measurements(tuple(made))
+
+
+def _parts(inside: NDArray[np.bool_]) -> int:
+    boxes = ndimage.find_objects(inside.view(np.uint8))
+    return int(ndimage.label(inside[boxes[0]], np.ones((3, 3, 3)))[1]) if boxes else 0
 
 
 def _lesions(inside: NDArray[np.bool_], affine: NDArray[np.float64]) -> list[Diameters]:

@@ -185,13 +185,13 @@ def paint_marks(
 
 
 def paint_sides(picture: Image.Image, letters: tuple[str, str], unit: float) -> None:
-    """Write the patient's sides at the left and the right edge."""
+    """Write the patient's sides in the upper corners, where the fewest findings are."""
     draw, font = ImageDraw.Draw(picture), _font(round(unit * 1.5), bold=True)
-    rim, middle = max(2, round(unit / 7)), picture.height / 2
-    places = ((unit * 0.5, "lm"), (picture.width - unit * 0.5, "rm"))
+    rim = max(2, round(unit / 7))
+    places = ((unit * 0.5, "lt"), (picture.width - unit * 0.5, "rt"))
     for letter, (x, anchor) in zip(letters, places, strict=True):
         draw.text(
-            (x, middle), letter, font=font, fill=TEXT, anchor=anchor,
+            (x, unit * 0.5), letter, font=font, fill=TEXT, anchor=anchor,
             stroke_width=rim, stroke_fill=GROUND,
         )  # fmt: skip
 

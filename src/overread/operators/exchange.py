@@ -32,6 +32,7 @@ from overread.dicom.study import Exam, Instance, Series
 from overread.dicom.volume import Mask, Probability, Volume
 from overread.errors import GeometryError, Refused, StepFailed
 from overread.operators import files
+from overread.operators.detect import ROUNDING
 from overread.operators.grids import Grid, OnGrid, grids, place
 from overread.pipelines.ports import Context
 from overread.validation.results import Classification, Detections, Measurements
@@ -282,6 +283,11 @@ def _nifti(file: Path, wanted: Wanted, there: list[Grid]) -> Volume | Mask:
 
 
 def _placed(made: OnGrid, wanted: Wanted, there: list[Grid]) -> OnGrid:
+    low, high = float(made.array.min()), float(made.array.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise StepFailed("it holds values that are no numbers")
+    if isinstance(made, Probability) and not -ROUNDING <= low <= high <= 1 + ROUNDING:
+        raise StepFailed(f"its probabilities lie from {low:.3g} to {high:.3g}; expected 0 to 1")
     if isinstance(made, Mask) and wanted.segments:
         made = replace(made, segments=wanted.segments)
     return place(made, there, own_grid=wanted.own_grid)

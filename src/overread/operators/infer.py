@@ -74,10 +74,10 @@ def infer(
         ``name@version``.
     overlap : float
         Part of a window that its neighbour covers as well.
-    flips : bool or list of axes
+    flips : bool or list of {"slices", "rows", "columns"}
         Whether each window is also run mirrored along slices, rows and columns, in every
-        combination, and the mean taken: 2, 4 or 8 times the work. Not for a model that tells left
-        from right along columns.
+        combination, and the mean taken: 2, 4 or 8 times the work. ``[slices, rows]`` leaves columns
+        as they are: for a model that tells left from right.
     batch : int
         Windows that are run at once, where the model leaves its batch axis open: faster on a GPU,
         and takes so much more memory.

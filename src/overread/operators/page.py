@@ -10,6 +10,7 @@ from typing import Any
 
 from docstring_parser import Docstring, DocstringStyle, parse
 
+from overread.dicom.codes import Code
 from overread.dicom.study import Exam
 from overread.pipelines.check import type_name
 from overread.pipelines.ports import Signature, signature
@@ -117,6 +118,8 @@ def _default(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, Code):
+        return f"{{value: {value.value}, scheme: {value.scheme}, meaning: {value.meaning}}}"
     label = getattr(value, "label", None)
     return str(label if label is not None else value).replace("|", "\\|")
 

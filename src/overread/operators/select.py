@@ -58,7 +58,7 @@ def select_series(
         Images that another step chose, which the series is to go with: ``in: {reference: t1c}``.
         They are no candidates themselves.
     where : Condition
-        What an image must be.
+        What an image must be, as a condition: ``{Modality: MR, SeriesDescription: {like: "*T1*"}}``
     orientation : str or tuple of str
         ``axial``, ``coronal``, ``sagittal``, ``oblique``: planes of the patient that an image may
         lie in, by its ImageOrientationPatient; of a multi-frame image, all of its frames.

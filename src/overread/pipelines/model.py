@@ -253,7 +253,8 @@ class ModelCard(Frozen):
     runtime : str
         Name of the runtime plugin that executes it.
     folds : tuple of Fold
-        Further weights of the same network: each is run, and what they give is averaged.
+        Further weights of the same network: each is run, and what they give is averaged. Not of a
+        detection, whose boxes have no mean.
     server : Server, optional
         Where it runs, for ``runtime: kserve``.
     """
@@ -283,6 +284,10 @@ class ModelCard(Frozen):
         if (self.runtime == "kserve") != (self.server is not None):
             raise ValueError(
                 "runtime kserve finds its model on a server; write server with it, and only then"
+            )
+        if self.folds and self.task == "detection":
+            raise ValueError(
+                "folds of a detection: boxes of several networks cannot be averaged; write none"
             )
         if self.server and self.folds:
             raise ValueError(

@@ -64,9 +64,7 @@ def check_scale(pipeline: Pipeline, cards: Mapping[str, ModelCard]) -> Iterator[
             yield Problem(("steps", at, "with", "method"), f"{given!r}, but {said}", repr(method))
         elif use in _READS:
             expected = f"a step before it: {{use: {_READS[use]}, with: {{method: {method}}}}}"
-            yield Problem(
-                ("steps", name, "in", port), f"{said}, and no step does that", expected
-            )
+            yield Problem(("steps", name, "in", port), f"{said}, and no step does that", expected)
 
 
 def _where_scaled(pipeline: Pipeline, name: str) -> str:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import stat
+import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -23,6 +24,8 @@ INFERENCE = "configs/inference.json"
 
 _UNPACKED_BYTES = 256 << 20
 """Most that a bundle's configuration and scripts may hold; the weights are not unpacked."""
+
+_METADATA_BYTES = 16 << 20
 
 _MODALITIES = {"MRI": "MR", "MR": "MR", "CT": "CT", "PET": "PT", "PT": "PT"}
 
@@ -74,8 +77,20 @@ class Bundle:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What the bundle says of itself."""
-        return dict(json.loads(self.content(METADATA)))
+        """What the bundle says of itself.
+
+        Raises
+        ------
+        ValueError
+            It cannot be read.
+        """
+        size = self.files.getinfo(self.root + METADATA).file_size
+        if size > _METADATA_BYTES:
+            raise ValueError(f"its {METADATA} has {size} bytes; at most {_METADATA_BYTES} expected")
+        try:
+            return dict(json.loads(self.content(METADATA)))
+        except (BadZipFile, NotImplementedError, RuntimeError, zlib.error) as error:
+            raise ValueError(f"its {METADATA} cannot be unpacked: {error}") from error
 
     def unpack(self, folder: Path) -> None:
         """Write everything but the weights to a folder.

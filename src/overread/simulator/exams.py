@@ -1,4 +1,4 @@
-"""Exams of the phantom liver donor and the phantom hip patient, as DICOM files.
+"""Exams of the phantom brain, liver donor and hip patients, as DICOM files.
 
 To have some to send: ``python -m overread.simulator.exams liver FOLDER --seed 3``.
 """
@@ -18,6 +18,7 @@ from overread.dicom.volume import Volume
 from overread.simulator.abdomen import SHAPE, SPACING, Abdomen, abdomen
 from overread.simulator.instances import Order, make_instances, write
 from overread.simulator.pelvis import Photometric, Radiograph, State, lateral, pelvis
+from overread.simulator.phantoms import Phantom, phantom
 
 _FIRST = datetime(2031, 3, 3, 8, 0)  # noqa: DTZ001 - DICOM's times carry no zone
 _PELVIS = ("12921003", "SCT", "Pelvis")
@@ -25,6 +26,39 @@ _HIP = ("24136001", "SCT", "Hip joint")
 # PS3.16 CID 4010 *DX View*
 _AP = ("399348003", "SCT", "antero-posterior")
 _LATERAL = ("399067008", "SCT", "lateral")
+
+
+def brain_patient(seed: int) -> tuple[Phantom, list[Dataset]]:
+    """Make a brain patient's MR: one axial T1-weighted series after contrast medium.
+
+    Parameters
+    ----------
+    seed : int
+        Which phantom patient.
+
+    Returns
+    -------
+    Phantom
+        The truth; its grid is the series'.
+    list of Dataset
+        The instances.
+    """
+    taken = phantom(3, seed=seed)
+    order = Order(
+        seed=f"brain patient {seed}",
+        patient_id=f"BRAIN{seed:03d}",
+        patient_name=f"Brain^Phantom {seed}",
+        accession=f"BTS{seed:05d}",
+        study_description="MRI BRAIN W CONTRAST",
+        station_name="MRPILOT1",
+        performed=_FIRST + timedelta(days=seed),
+        modality="MR",
+        patient_sex="O",
+        series_description="AX T1 POST",
+        series_number=2,
+        attributes={"BodyPartExamined": "HEAD", "ContrastBolusAgent": "APPLIED"},
+    )
+    return taken, make_instances(taken.image, order)
 
 
 def liver_donor(
@@ -144,11 +178,17 @@ def _coded(value: str, scheme: str, meaning: str) -> Dataset:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write a phantom patient's exam into a folder."""
     parser = argparse.ArgumentParser(description="Write a phantom patient's exam.")
-    parser.add_argument("what", choices=("liver", "hip"))
+    parser.add_argument("what", choices=("brain", "liver", "hip"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=1, help="which patient")
     chosen = parser.parse_args(arguments)
-    made = liver_donor(chosen.seed)[1] if chosen.what == "liver" else hip_patient(chosen.seed)[1]
+    match chosen.what:
+        case "brain":
+            made = brain_patient(chosen.seed)[1]
+        case "liver":
+            made = liver_donor(chosen.seed)[1]
+        case _:
+            made = hip_patient(chosen.seed)[1]
     write(made, chosen.folder)
 
 

@@ -96,23 +96,23 @@ for (const kind of ["error", "unhandledrejection"]) {
   });
 }
 
-// An image that comes late, after the overlay of its slice has been drawn, is sometimes not painted by
-// OHIF 3.13: the overlay then lies on the slice that was there before, until something moves. So each
-// new image is painted once more, when no other has come for a moment.
-{
-  const waiting = new Map();
-  const settled = 150;
-  const paint = (viewportId) => {
-    waiting.delete(viewportId);
-    const viewport = window.services?.cornerstoneViewportService?.getCornerstoneViewport(viewportId);
-    if (viewport && !viewport.isDisabled) viewport.render();
-  };
-  const onNewImage = ({ detail: { viewportId } }) => {
-    clearTimeout(waiting.get(viewportId));
-    waiting.set(viewportId, setTimeout(paint, settled, viewportId));
-  };
-  document.addEventListener("CORNERSTONE_STACK_NEW_IMAGE", onNewImage, true);
-}
+// When OHIF 3.13 makes a viewport's image anew while another is on its way, the old one sometimes stays
+// in the scene, in front: the overlay then lies on a slice that is not its own, for good. What is in
+// the scene and is none of the viewport's actors is such a leftover, and is taken out.
+setInterval(() => {
+  const { viewportGridService, cornerstoneViewportService } = window.services ?? {};
+  for (const id of viewportGridService?.getState().viewports?.keys() ?? []) {
+    const viewport = cornerstoneViewportService?.getCornerstoneViewport(id);
+    if (!viewport || viewport.isDisabled || viewport.type !== "stack") continue;
+    const actors = new Set(viewport.getActors().map(({ actor }) => actor));
+    const renderer = viewport.getRenderer();
+    const leftover = renderer.getViewProps().filter((prop) => !actors.has(prop));
+    if (!leftover.length) continue;
+    window.__swept = (window.__swept ?? 0) + leftover.length;
+    leftover.forEach((prop) => renderer.removeViewProp(prop));
+    viewport.render();
+  }
+}, 250);
 
 // Once the segmentation is drawn, let the image show through it, and go to the middle of its first
 // region, so that the case opens on the finding and not on the first slice that it touches.
