@@ -89,12 +89,13 @@ def _overread(folder: Path, kind: str) -> None:
 
     from overread.dicom.codes import TISSUE, Segment
     from overread.dicom.derived import Algorithm, Making
-    from overread.dicom.rtstruct import write_rtstruct
-    from overread.dicom.seg import write_seg
     from overread.dicom.study import Instance, Series
     from overread.dicom.volume import Mask
-    from overread.operators.files import LPS_RAS
 
+    if kind == "seg":
+        from overread.dicom.seg import write_seg as write
+    else:
+        from overread.dicom.rtstruct import write_rtstruct as write
     names = json.loads((folder / "labels.json").read_text())
     segments = tuple(Segment(i, name, TISSUE, TISSUE) for i, name in enumerate(names, start=1))
     source = Series(
@@ -107,8 +108,8 @@ def _overread(folder: Path, kind: str) -> None:
         ("bench", kind), datetime(2026, 11, 24, tzinfo=UTC), "UTC", Algorithm("bench", "1"), "1"
     )
     array, ras = labels(folder)
-    mask = Mask(array, LPS_RAS @ ras[:, [2, 1, 0, 3]], segments)
-    write = write_seg if kind == "seg" else write_rtstruct
+    lps = ras[:, [2, 1, 0, 3]] * [[-1], [-1], [1], [1]]
+    mask = Mask(array, lps, segments)
     (folder / "made").write_bytes(write(mask, source, making).encode())
 
 

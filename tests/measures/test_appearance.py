@@ -124,3 +124,28 @@ def test_projections() -> None:
     assert abs(plane_appearance(noise)["smoothness"]) < 0.05
     assert set(plane_appearance(np.ones((3, 4)))) == {"shape"}
     assert plane_appearance(np.ones((1, 1)))["shape"] == 1
+
+
+def test_what_a_scanner_writes_around_its_round_field_of_view_is_air() -> None:
+    y, x = np.ogrid[-200:200:100j, -200:200:100j]
+    plane = np.where((x / 150) ** 2 + (y / 100) ** 2 < 1, 40.0, -1000.0)
+    padded = np.where(np.hypot(x, y) < 198, plane, -3024.0)
+    grid = np.diag([4.0, 4.0, 4.0, 1.0])[[2, 1, 0, 3]]
+    bare, around = (
+        volume_appearance(np.repeat(one[None], 20, 0), grid, otsu, has_unit=True, lowest=-1000.0)
+        for one in (plane, padded)
+    )
+    assert around == pytest.approx(bare)
+    assert bare["inside"] == 40
+    assert bare["width_mm"] == pytest.approx(300, abs=8)
+
+
+def test_a_projection_tells_where_it_is_bright() -> None:
+    rows, columns = np.mgrid[-1:1:200j, -1:1:200j]
+    trunk = np.where(np.abs(columns) < 0.9, 1.0, 0.0)
+    lungs = np.where((np.abs(np.abs(columns) - 0.45) < 0.3) & (np.abs(rows) < 0.7), 0.3, trunk)
+    ball = np.where(np.hypot(rows, columns) < 0.5, 1.0, 0.0)
+    found = [plane_appearance(one) for one in (trunk, lungs, ball)]
+    assert [one["top"] for one in found] == pytest.approx([1, 1, 0])
+    assert [one["sides"] for one in found] == pytest.approx([1, 0.3, 0], abs=0.01)
+    assert [one["background"] for one in found] == pytest.approx([0.1, 0.1, 0.8], abs=0.03)

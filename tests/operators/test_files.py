@@ -104,7 +104,9 @@ def test_pictures_come_back_as_they_were(tmp_path: Path) -> None:
         Image(array, "1.2"),
     ):
         save(Images((image,)), tmp_path)
-        (back,) = load(tmp_path)
+        found = load(tmp_path)
+        assert isinstance(found, Images)
+        (back,) = found
         np.testing.assert_array_equal(back.array, array)
         assert {**vars(back), "array": 0} == {**vars(image), "array": 0}
 

@@ -189,6 +189,23 @@ def test_ranges_are_widened_by_the_margin_and_at_least_by_a_tenth() -> None:
     assert learn(known, 0.25)["statistics"] == {"a": [0.5, 3.5], "b": [90.0, 110.0]}
 
 
+@pytest.mark.parametrize(
+    ("ways", "learnt"),
+    [
+        ([("L", "F"), ("L", "F")], ["L", "F"]),
+        ([("L", "F"), ("R", "F")], None),
+        ([("L", "F"), None], None),
+        ([None, None], None),
+    ],
+)
+def test_how_pictures_lie_is_learnt_where_all_lie_alike(ways: Any, learnt: Any) -> None:
+    known = [Facts(modality="DX", toward=way) for way in ways]
+    found = learn(known, 0.25)
+    assert found.get("toward") == learnt
+    mirrored = outside(Envelope.model_validate(found), Facts(modality="DX", toward=("R", "F")))
+    assert [one.expected for one in mirrored] == (["L\\F"] if learnt else [])
+
+
 def test_what_some_do_not_say_is_not_asked_for() -> None:
     known = [FACTS, Facts(modality="CT")]
     assert learn(known, 0.5) == {

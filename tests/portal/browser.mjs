@@ -1,5 +1,5 @@
 // Drives Chromium through the portal. usage: node browser.mjs PLAN.json
-// The plan: {origin, name, password, start, out, width?, shots: [{path, file, wait?, click?, press?}], overlay?: bool}
+// The plan: {origin, name, password, start, out, width?, shots: [{path, file, wait?, click?, press?}], overlay?: FILE, emptied?: FILE}
 // Prints one JSON line: what was requested elsewhere, the viewer's segmentation state, page errors.
 import { readFileSync } from "node:fs";
 import { chromium } from "playwright-core";
@@ -66,6 +66,15 @@ if (plan.overlay) {
   }
   await page.waitForTimeout(plan.settle ?? 3000);
   await page.screenshot({ path: plan.overlay });
+}
+if (plan.emptied) { // what OHIF does by mistake now and then: the scene loses what the viewport shows
+  await page.evaluate(() => {
+    const services = window.services ?? window.frames[0].services;
+    for (const id of services.viewportGridService.getState().viewports.keys())
+      services.cornerstoneViewportService.getCornerstoneViewport(id).getRenderer().removeAllViewProps();
+  });
+  await page.waitForTimeout(1500);
+  await page.screenshot({ path: plan.emptied });
 }
 for (const shot of plan.shots ?? []) {
   await page.goto(plan.origin + shot.path);

@@ -128,8 +128,10 @@ def test_colour_is_the_segments_own() -> None:
 def test_the_link_opens_the_case_with_the_overlay_painted(
     filled: Filled, origin: str, drive: Drive, tmp_path: Path
 ) -> None:
-    picture = tmp_path / "case.png"
-    seen = drive(origin, start="/open?accession=PH-A-0106", overlay=str(picture))
+    picture, emptied = tmp_path / "case.png", tmp_path / "emptied.png"
+    seen = drive(
+        origin, start="/open?accession=PH-A-0106", overlay=str(picture), emptied=str(emptied)
+    )
     assert seen["landed"] == f"/cases/{filled.cases['six']}"
     assert seen["overlay"]["segmentations"] == [
         {"label": "AI tumour", "segments": ["Enhancing tumour"]}
@@ -139,6 +141,7 @@ def test_the_link_opens_the_case_with_the_overlay_painted(
     assert seen["errors"] == []
     # The ball's middle slice has about 250 voxels, each some 6 × 6 pixels on this screen.
     assert coloured(picture) > 4000
+    assert coloured(emptied) == pytest.approx(coloured(picture), rel=0.02)
     with filled.database.read() as session:
         opened = session.scalars(
             select(Audit.actor).where(Audit.subject == f"case {filled.cases['six']}")

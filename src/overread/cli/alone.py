@@ -366,7 +366,8 @@ def _print_result(one: Ran) -> None:
     match value:
         case Measurements():
             for item in value.items:
-                line = f"  {item.region}: {item.quantity} {item.value:.4g} {item.unit}"
+                shown = np.format_float_positional(item.value, 4, fractional=False, trim="-")
+                line = f"  {item.region}: {item.quantity} {shown} {item.unit}"
                 console.print(escape(line), highlight=False)
         case Detections():
             for found in value:

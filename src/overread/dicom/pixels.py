@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +111,12 @@ def read_frames(instance: Instance, frames: Sequence[int]) -> Iterator[NDArray[A
 
 
 def _decode(header: Dataset, file: Path, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
-    native = _Native.find(header, file)
+    native = _Native.of(header)
     if native:
-        yield from native.read(frames)
-        return
+        with file.open("rb") as stream:
+            if native.ends(stream):
+                yield from native.read(stream, frames)
+                return
     syntax = _syntax(header)
     stored, high = header.get("BitsStored"), header.get("HighBit")
     if syntax in _PIXELS and stored and high is not None and high != stored - 1:
@@ -131,55 +136,78 @@ def _decode(header: Dataset, file: Path, frames: Sequence[int]) -> Iterator[NDAr
 
 
 def _syntax(header: Dataset) -> str:
-    return str(getattr(header, "file_meta", Dataset()).get("TransferSyntaxUID", ""))
+    meta = getattr(header, "file_meta", None)
+    return str(meta.get("TransferSyntaxUID", "")) if meta else ""
 
 
+@dataclass(frozen=True)
 class _Native:
-    """Uncompressed pixels that end their file, as nearly all do: read without parsing it again."""
+    """Uncompressed pixels that end their file, as nearly all do: read without parsing it again.
 
-    def __init__(self, file: Path, at: int, header: Dataset, kind: np.dtype[Any]) -> None:
-        self.file, self.at, self.kind = file, at, kind
-        self.shape = int(header.Rows), int(header.Columns)
-        self.above = int(header.BitsAllocated) - 1 - int(header.HighBit)
-        self.unused = int(header.BitsAllocated) - int(header.BitsStored)
+    Attributes
+    ----------
+    kind : dtype
+        Of a value, with all bits that are allocated for it.
+    shape : tuple of int
+        Rows and columns of a frame.
+    length : int
+        Of all frames, in bytes.
+    above, unused : int
+        Bits above HighBit, and all that BitsStored leaves. What they hold (overlays, once) is no
+        part of a value.
+    head : Struct
+        How the head of PixelData is encoded.
+    """
+
+    kind: np.dtype[Any]
+    shape: tuple[int, int]
+    length: int
+    above: int
+    unused: int
+    head: struct.Struct
 
     @classmethod
-    def find(cls, header: Dataset, file: Path) -> _Native | None:
-        """Find PixelData; none where the ordinary way must be taken."""
+    def of(cls, header: Dataset) -> _Native | None:
+        """Read from a header how its pixels lie; none where the ordinary way must be taken."""
         syntax = _syntax(header)
-        bits = header.get("BitsAllocated")
+        bits, stored = header.get("BitsAllocated"), header.get("BitsStored", 0)
+        high = header.get("HighBit", -1)
         big = syntax == ExplicitVRBigEndian
         if (
             syntax not in _PIXELS
             or bits not in ((16,) if big else (8, 16, 32))
-            or not 0 < header.get("BitsStored", 0) <= header.get("HighBit", -1) + 1 <= bits
+            or not 0 < stored <= high + 1 <= bits
         ):
             return None
         signed = "i" if header.get("PixelRepresentation") else "u"
         kind = np.dtype(f"{'>' if big else '<'}{signed}{bits // 8}")
-        count = int(header.Rows) * int(header.Columns) * int(header.get("NumberOfFrames") or 1)
+        shape = int(header.Rows), int(header.Columns)
+        count = shape[0] * shape[1] * int(header.get("NumberOfFrames") or 1)
         length = count * kind.itemsize
-        length += length % 2
         form = _PIXELS[syntax]
-        at = file.stat().st_size - length
-        with file.open("rb") as stream:
-            stream.seek(max(0, at - form.size))
-            group_, element, *_, size = form.unpack(stream.read(form.size))
-        if (group_, element, size) != (0x7FE0, 0x0010, length):
-            return None
-        return cls(file, at, header, kind)
+        return cls(kind, shape, length + length % 2, bits - 1 - high, bits - stored, form)
 
-    def read(self, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
-        """Read frames; what bits above BitsStored hold (overlays, once) is not part of a value."""
-        count = self.shape[0] * self.shape[1]
-        with self.file.open("rb") as stream:
-            for frame in frames:
-                stream.seek(self.at + frame * count * self.kind.itemsize)
-                values = np.fromfile(stream, self.kind, count).reshape(self.shape)
-                if self.unused:
-                    np.left_shift(values, self.above, out=values)
-                    np.right_shift(values, self.unused, out=values)
-                yield values
+    def ends(self, file: BufferedReader) -> bool:
+        """Say whether a file ends with them."""
+        file.seek(max(0, self._start(file) - self.head.size))
+        group_, element, *_, size = self.head.unpack(file.read(self.head.size))
+        return (group_, element, size) == (0x7FE0, 0x0010, self.length)
+
+    def read(self, file: BufferedReader, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
+        """Read frames of a file that ends with them."""
+        start = self._start(file)
+        for frame in frames:
+            values = np.empty(self.shape, self.kind)
+            file.seek(start + frame * values.nbytes)
+            if file.readinto(values.data) != values.nbytes:
+                raise EOFError(f"the file ends within frame {frame + 1}")
+            if self.unused:
+                np.left_shift(values, self.above, out=values)
+                np.right_shift(values, self.unused, out=values)
+            yield values
+
+    def _start(self, file: BufferedReader) -> int:
+        return file.seek(0, os.SEEK_END) - self.length
 
 
 def transformation(plane: Plane) -> Dataset:

@@ -271,11 +271,11 @@ def _numbers(
 
 
 def _decimals(place: Dataset, tag: BaseTag) -> Any:
-    """Return decimal strings as they are written; pydicom takes five times as long to make its own.
+    """Return decimal strings as they are written; pydicom takes long to make its own of them.
 
-    Of what is no decimal string yet, or any more, the value.
+    Of what is none, or was read before, the value.
     """
-    element = place.get_item(tag)
-    if isinstance(element, RawDataElement) and element.VR == "DS":
-        return (element.value or b"").decode("latin-1").rstrip(" \0").split("\\")
-    return place[tag].value if element is not None else None
+    element: Any = place.get_item(tag)
+    if isinstance(element, RawDataElement) and element.VR == "DS" and element.value:
+        return element.value.decode("latin-1").rstrip(" \0").split("\\")
+    return None if element is None else place[tag].value

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from overread.dicom.planes import Affine
 
@@ -56,6 +55,8 @@ def straighten(array: NDArray[np.float32], affine: Affine) -> tuple[NDArray[np.f
     array, affine
         On a grid with the same planes whose three axes are at right angles.
     """
+    from scipy import ndimage  # takes long to import, and few volumes are tilted
+
     step, in_plane = affine[:3, 0], affine[:3, 1:3]
     size = np.linalg.norm(in_plane, axis=0)
     drift = (

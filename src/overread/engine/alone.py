@@ -172,7 +172,7 @@ def check_one_exam(images: Sequence[Path], pipeline: Pipeline) -> None:
         They are of several patients, or of several studies where the pipeline takes one.
     """
     headers = [dcmread(file, stop_before_pixels=True) for file in images]
-    patients = {(str(one.get("PatientID")), str(one.get("IssuerOfPatientID"))) for one in headers}
+    patients = {_patient(one) for one in headers}
     studies = {str(one.get("StudyInstanceUID")) for one in headers}
     if len(patients) > 1:
         raise UsageError(f"the files are of {len(patients)} patients; one was expected")
@@ -181,6 +181,14 @@ def check_one_exam(images: Sequence[Path], pipeline: Pipeline) -> None:
             f"the files are of {len(studies)} studies; pipeline {pipeline.name} takes one exam of "
             "one study (complete.by: study)"
         )
+
+
+def _patient(header: Dataset) -> tuple[str, ...]:
+    """Say whose an image is; without PatientID, those of one study that name the same person."""
+    keys = ["PatientID", "IssuerOfPatientID"]
+    if not header.get("PatientID"):
+        keys = ["StudyInstanceUID", "PatientName", "PatientBirthDate"]
+    return tuple(str(header.get(key) or "") for key in keys)
 
 
 def run_pipeline(  # noqa: PLR0917 - as of `run_operator`

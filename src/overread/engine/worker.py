@@ -62,7 +62,7 @@ class _Task:
 def box(site: SiteFolder) -> Box:
     """Return what the site lets model code use."""
     engine = site.settings.engine
-    files = {model.file for model in site.models.values()}
+    files = {file for model in site.models.values() for file in (model.file, *model.folds)}
     return Box(
         isolation=engine.isolation,
         memory=engine.memory,

@@ -264,6 +264,9 @@ def learn(
     ):
         if all(values):
             envelope[name] = _seen(value for value in values if value)
+    ways = {one.toward for one in known}
+    if len(ways) == 1 and (way := ways.pop()):
+        envelope["toward"] = list(way)
     if all(one.spacing_mm for one in known):
         steps = np.array([one.spacing_mm for one in known], dtype=np.float64)
         plane = {"in_plane": _widened(steps[:, 1:], margin)}

@@ -96,20 +96,20 @@ for (const kind of ["error", "unhandledrejection"]) {
   });
 }
 
-// When OHIF 3.13 makes a viewport's image anew while another is on its way, the old one sometimes stays
-// in the scene, in front: the overlay then lies on a slice that is not its own, for good. What is in
-// the scene and is none of the viewport's actors is such a leftover, and is taken out.
+// When OHIF 3.13 makes a viewport's image anew while another is on its way, the scene sometimes keeps
+// the old one instead: the overlay then lies on a slice that is not its own, for good. What the
+// viewport names as its actors is right, so the scene is made to hold just those.
 setInterval(() => {
   const { viewportGridService, cornerstoneViewportService } = window.services ?? {};
   for (const id of viewportGridService?.getState().viewports?.keys() ?? []) {
     const viewport = cornerstoneViewportService?.getCornerstoneViewport(id);
-    if (!viewport || viewport.isDisabled || viewport.type !== "stack") continue;
-    const actors = new Set(viewport.getActors().map(({ actor }) => actor));
+    if (viewport?.type !== "stack" || viewport.isDisabled) continue;
     const renderer = viewport.getRenderer();
-    const leftover = renderer.getViewProps().filter((prop) => !actors.has(prop));
-    if (!leftover.length) continue;
-    window.__swept = (window.__swept ?? 0) + leftover.length;
-    leftover.forEach((prop) => renderer.removeViewProp(prop));
+    const shown = renderer.getViewProps();
+    const actors = viewport.getActors().map(({ actor }) => actor);
+    if (shown.length === actors.length && actors.every((one) => shown.includes(one))) continue;
+    renderer.removeAllViewProps();
+    actors.forEach((one) => renderer.addActor(one)); // the image first, overlays over it
     viewport.render();
   }
 }, 250);
