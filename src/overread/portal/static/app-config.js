@@ -99,10 +99,10 @@ for (const kind of ["error", "unhandledrejection"]) {
 // When OHIF 3.13 makes a viewport's image anew while another is on its way, the scene sometimes keeps
 // the old one instead: the overlay then lies on a slice that is not its own, for good. What the
 // viewport names as its actors is right, so the scene is made to hold just those.
-setInterval(() => {
-  const { viewportGridService, cornerstoneViewportService } = window.services ?? {};
-  for (const id of viewportGridService?.getState().viewports?.keys() ?? []) {
-    const viewport = cornerstoneViewportService?.getCornerstoneViewport(id);
+const mend = () => {
+  const { viewportGridService, cornerstoneViewportService } = window.services;
+  for (const id of viewportGridService.getState().viewports.keys()) {
+    const viewport = cornerstoneViewportService.getCornerstoneViewport(id);
     if (viewport?.type !== "stack" || viewport.isDisabled) continue;
     const renderer = viewport.getRenderer();
     const shown = renderer.getViewProps();
@@ -111,6 +111,13 @@ setInterval(() => {
     renderer.removeAllViewProps();
     actors.forEach((one) => renderer.addActor(one)); // the image first, overlays over it
     viewport.render();
+  }
+};
+setInterval(() => {
+  try {
+    mend();
+  } catch {
+    // The viewer's services are not all there yet, or a viewport has just gone.
   }
 }, 250);
 
