@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,15 +75,19 @@ def rt_utils(folder: Path) -> None:
 
 def overread_seg(folder: Path) -> None:
     """Write a Segmentation with Overread."""
-    _overread(folder, "seg")
+    from overread.dicom.seg import write_seg
+
+    _overread(folder, write_seg)
 
 
 def overread_rtstruct(folder: Path) -> None:
     """Write a structure set with Overread."""
-    _overread(folder, "rtstruct")
+    from overread.dicom.rtstruct import write_rtstruct
+
+    _overread(folder, write_rtstruct)
 
 
-def _overread(folder: Path, kind: str) -> None:
+def _overread(folder: Path, write: Callable[..., Any]) -> None:
     from datetime import UTC, datetime
 
     from pydicom import dcmread
@@ -92,10 +97,6 @@ def _overread(folder: Path, kind: str) -> None:
     from overread.dicom.study import Instance, Series
     from overread.dicom.volume import Mask
 
-    if kind == "seg":
-        from overread.dicom.seg import write_seg as write
-    else:
-        from overread.dicom.rtstruct import write_rtstruct as write
     names = json.loads((folder / "labels.json").read_text())
     segments = tuple(Segment(i, name, TISSUE, TISSUE) for i, name in enumerate(names, start=1))
     source = Series(
@@ -105,7 +106,11 @@ def _overread(folder: Path, kind: str) -> None:
         )
     )
     making = Making(
-        ("bench", kind), datetime(2026, 11, 24, tzinfo=UTC), "UTC", Algorithm("bench", "1"), "1"
+        ("bench", write.__name__),
+        datetime(2026, 11, 24, tzinfo=UTC),
+        "UTC",
+        Algorithm("bench", "1"),
+        "1",
     )
     array, ras = labels(folder)
     lps = ras[:, [2, 1, 0, 3]] * [[-1], [-1], [1], [1]]

@@ -31,7 +31,7 @@ NOBODY = {**ONE, "PatientID": ""}
 def test_no_two_patients_are_mixed(
     tmp_path: Path, first: dict[str, Any], second: dict[str, Any], by: str, refused: str
 ) -> None:
-    files = []
+    files: list[Path] = []
     for number, changes in enumerate((first, second)):
         for image in exam_images(f"study {number}", 2, **changes):
             files.append(tmp_path / f"{len(files)}.dcm")
