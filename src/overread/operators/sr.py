@@ -45,6 +45,14 @@ PROJECTIONS = frozenset({"CR", "DX", "IO", "MG", "PX", "RF", "RG", "XA"})
 """Modalities of projection radiography, of which highdicom's image library asks PatientOrientation
 and ImagerPixelSpacing; many such images do not say them, and stand in the evidence only."""
 
+ENTRY = (
+    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality",
+    "FrameOfReferenceUID", "Rows", "Columns", "NumberOfFrames", "PixelSpacing", "SliceThickness",
+    "ImagePositionPatient", "ImageOrientationPatient", "PatientOrientation", "ImagerPixelSpacing",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+)  # fmt: skip
+"""Attributes of an image that its entry in the image library is made of (PS3.16 TID 1602)."""
+
 UNITS = {
     "mL": "milliliter",
     "mm": "millimeter",
@@ -128,16 +136,17 @@ def write_sr(  # noqa: PLR0917 - ports are positional
         found += [groups.detection(item) for item in detections]
     if classification is not None:
         found += [groups.classified(item) for item in classification]
-    library = [_headers(one) for one in images]
+    entries = [_entry(one) for one in images]
+    shown = {item.image for item in (*(detections or ()), *(classification or ()))}
     report = hd.sr.MeasurementReport(
         observation_context=_observer(facts),
         procedure_reported=_code(procedure),
         imaging_measurements=found or [groups.nothing()],
         title=SrCode("126000", "DCM", "Imaging Measurement Report"),
-        referenced_images=[one for one in library if _is_describable(one)] or None,
+        referenced_images=_library(entries, shown) or None,
     )
     first = derived.clean(images[0].header)
-    evidence = [first, *library[1:], *([seg.dataset] if seg is not None else [])]
+    evidence = [first, *entries[1:], *([seg.dataset] if seg is not None else [])]
     local = facts.local(first)
     made = hd.sr.Comprehensive3DSR(
         evidence=evidence,
@@ -172,6 +181,8 @@ class _Groups:
         self._facts = facts
         self._images = {one.uid: one for one in images}
         self._seg = seg
+        sources = (self._images[uid] for uid in seg.sources if uid in self._images) if seg else ()
+        self._series = str(next(iter(sources), images[0]).header.SeriesInstanceUID)
         frames = {str(one.header.get("FrameOfReferenceUID") or "") for one in images}
         self._frame = frames.pop() if len(frames) == 1 else ""
 
@@ -311,11 +322,7 @@ class _Groups:
             self._seg.dataset.SOPClassUID,
             self._seg.uid,
             numbers[region],
-            source_images=[
-                hd.sr.SourceImageForSegmentation(self._image(uid).header.SOPClassUID, uid)
-                for uid in self._seg.sources
-                if uid in self._images
-            ],
+            source_series=hd.sr.SourceSeriesForSegmentation(self._series),
         )
 
     def _rectangle(self, uid: str, frame: int, box: tuple[float, float, float, float]) -> Any:
@@ -340,9 +347,27 @@ class _Groups:
         return self._images[uid]
 
 
-def _headers(image: Instance) -> Dataset:
-    """Return what highdicom takes from an image for its library and for the evidence."""
-    return derived.clean(image.header)
+def _entry(image: Instance) -> Dataset:
+    """Return what highdicom takes from an image for its library and for the evidence.
+
+    Whole headers would be copied several times over on the way, which takes seconds.
+    """
+    entry = Dataset()
+    for keyword in ENTRY:
+        if keyword in image.header:
+            entry[keyword] = image.header[keyword]
+    return entry
+
+
+def _library(entries: Sequence[Dataset], shown: set[str]) -> list[Dataset]:
+    """Choose the images that the library describes: those that findings are of, else one a series.
+
+    The evidence lists all of them. To describe each slice of a large series would say the same
+    some hundred times, and take highdicom seconds.
+    """
+    series = {one.SeriesInstanceUID: one for one in reversed(entries)}
+    chosen = [one for one in entries if one.SOPInstanceUID in shown] or list(series.values())
+    return [one for one in chosen if _is_describable(one)]
 
 
 def _is_describable(header: Dataset) -> bool:
