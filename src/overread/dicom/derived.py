@@ -16,12 +16,13 @@ from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from difflib import get_close_matches
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from pydicom import DataElement, Dataset
 from pydicom.config import RAISE
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_VR, keyword_dict, tag_for_keyword
 from pydicom.dataset import FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian
@@ -200,7 +201,9 @@ def check_tags(tags: Mapping[str, Any]) -> dict[str, str]:
     for keyword, value in tags.items():
         number = tag_for_keyword(keyword)
         if number is None:
-            raise ValueError(f"{keyword} is not the keyword of a DICOM attribute")
+            close = get_close_matches(keyword, keyword_dict, n=1)
+            hint = f"write {close[0]}" if close else "write a keyword of PS3.6"
+            raise ValueError(f"{keyword} is not the keyword of a DICOM attribute; {hint}")
         if keyword in OWNED or Tag(number).group in OWNED_GROUPS:
             raise ValueError(f"{keyword} is set by Overread and cannot be set by a pipeline")
         vr = dictionary_VR(number)

@@ -47,6 +47,9 @@ Side = Literal["L", "R", "A", "P", "H", "F"]
 """Sides of the patient, as PatientOrientation names them (PS3.3 C.7.6.1.1.1)."""
 
 
+Shade = Annotated[int, Field(ge=0, le=255)]
+
+
 class Label(Frozen):
     """One value of a model's mask, and what it stands for.
 
@@ -65,7 +68,7 @@ class Label(Frozen):
     category: Code
     type: Code
     anatomy: Code | None = None
-    colour: tuple[int, int, int] = (90, 205, 230)
+    colour: tuple[Shade, Shade, Shade] = (90, 205, 230)
 
     def segment(self) -> Segment:
         """Return the segment that this label stands for."""
