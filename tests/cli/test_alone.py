@@ -162,9 +162,10 @@ def test_an_operator_runs_alone_and_its_output_goes_into_the_next(tmp_path: Path
     nifti.save(nifti.Nifti1Image(array.T, to_ras(grid)), tmp_path / "t1.nii.gz")
     first = overread(
         "operator", "run", "threshold", "--in", "volume=t1.nii.gz", "--set", "above=500",
-        "--out", "one", cwd=tmp_path,
+        "--out", "one", "--mhd", cwd=tmp_path,
     )  # fmt: skip
     assert first.returncode == 0, first.stderr
+    assert (tmp_path / "one" / "threshold" / "image.mhd").read_text().startswith("ObjectType")
     second = overread(
         "operator", "run", "measure_volumes", "--in", "mask=one/threshold", "--out", "two",
         cwd=tmp_path,

@@ -21,6 +21,7 @@ from ruamel.yaml.error import YAMLError
 
 from overread.cli.terminal import JsonOption, SiteOption, console, notes, open_site, print_json
 from overread.dicom.codes import TISSUE, Segment
+from overread.dicom.metaimage import save_mhd
 from overread.dicom.study import Exam, Instance, Series
 from overread.dicom.volume import Mask, Volume
 from overread.engine import alone, worker
@@ -41,6 +42,9 @@ _MARK = ".overread-run"
 
 OutOption = Annotated[
     Path, typer.Option("--out", help="Folder for what each step makes; replaced if a run made it.")
+]
+MhdOption = Annotated[
+    bool, typer.Option("--mhd", help="Also save volumes and masks as MetaImage: image.mhd.")
 ]
 HereOption = Annotated[
     bool,
@@ -65,6 +69,7 @@ def run_pipeline(  # noqa: PLR0917  (typer makes options of them)
     site: SiteOption = Path(),
     out: OutOption = Path("run"),
     here: HereOption = False,
+    mhd: MhdOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a whole pipeline on the files of an exam, with no server."""
@@ -79,6 +84,8 @@ def run_pipeline(  # noqa: PLR0917  (typer makes options of them)
         loaded, folder, here, bars
     ) as run:  # fmt: skip
         ran = alone.run_pipeline(loaded, pipeline, images, folder, run, bars.told)
+    if mhd:
+        _save_mhd(ran)
     _show(ran, [step for step in ran if step.step in pipeline.results], skipped, as_json)
 
 
@@ -100,6 +107,7 @@ def run_operator(  # noqa: PLR0917  (typer makes options of them)
     site: SiteOption = Path(),
     out: OutOption = Path("run"),
     here: HereOption = False,
+    mhd: MhdOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run one operator alone, on files.
@@ -124,6 +132,8 @@ def run_operator(  # noqa: PLR0917  (typer makes options of them)
             for port, path in given.items()
         }
         ran = alone.run_operator(loaded, name, objects, read, folder, run, bars.told)
+    if mhd:
+        _save_mhd([ran])
     _show([ran], [ran], [], as_json)
 
 
@@ -307,6 +317,14 @@ class _Bars:
         """Show how far a step is."""
         self._progress.update(self._step, completed=done, total=of)
         del what
+
+
+def _save_mhd(ran: Sequence[Ran]) -> None:
+    for one in ran:
+        if one.folder is not None and one.made in ("Volume", "Mask"):
+            made = files.load(one.folder)
+            assert isinstance(made, Volume | Mask)  # noqa: S101, for the type checker
+            save_mhd(made, one.folder / "image.mhd")
 
 
 def _show(

@@ -33,7 +33,7 @@ from overread.dicom.volume import Mask, Probability, Volume
 from overread.errors import GeometryError, Refused, StepFailed
 from overread.operators import files
 from overread.operators.detect import ROUNDING
-from overread.operators.grids import Grid, OnGrid, grids, place
+from overread.operators.exchange_grids import Grid, OnGrid, grids, place
 from overread.pipelines.ports import Context
 from overread.validation.results import Classification, Detections, Measurements
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from overread.dicom.codes import TISSUE, Segment
 from overread.dicom.volume import Mask, Probability, Source, Volume
 from overread.errors import StepFailed
-from overread.operators.grids import Grid, grids, onto, place
+from overread.operators.exchange_grids import Grid, grids, onto, place
 from tests.dicom.series import affine
 
 SHAPE = (3, 4, 5)
