@@ -191,7 +191,7 @@ def run(writer: Writer, folder: Path) -> None:
 
 
 def run_again(writer: Writer) -> None:
-    """Let one that is Python write twice in one process; keep the second time."""
+    """Let one that is Python write again and again in one process; keep the median."""
     if str(PEERS) not in writer.command:
         return
     done = subprocess.run([*writer.command, "--again"], capture_output=True, text=True, check=True)
@@ -228,7 +228,7 @@ def report(all_of_them: Sequence[Writer], rounds: int) -> str:
         "A CT of 300 slices of 512 × 512 and a mask with three labels (an organ, its lesions, thin "
         f"vessels), both on disk. {rounds} rounds in turn; medians. *Process*: a process of its "
         "own, from its start to the written file, interpreter and imports included. *Warm*: the "
-        "second time in one process, as in a worker. Each as seconds by the clock / of processor "
+        "median of five more times in the same process, as in a worker. Each as seconds by the clock / of processor "
         "time; on a shared machine only the latter compares well. Memory is the highest resident "
         "set of the process, interpreter included, in volumes of 315 MB (the voxels as float32). "
         "Dice: the file read back by the centres of voxels, against the mask, for each label. "
