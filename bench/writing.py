@@ -228,9 +228,9 @@ def report(all_of_them: Sequence[Writer], rounds: int) -> str:
         "A CT of 300 slices of 512 × 512 and a mask with three labels (an organ, its lesions, thin "
         f"vessels), both on disk. {rounds} rounds in turn; medians. *Process*: a process of its "
         "own, from its start to the written file, interpreter and imports included. *Warm*: the "
-        "median of five more times in the same process, as in a worker. Each as seconds by the clock / of processor "
-        "time; on a shared machine only the latter compares well. Memory is the highest resident "
-        "set of the process, interpreter included, in volumes of 315 MB (the voxels as float32). "
+        "median of five more times in the same process, as in a worker. Each as seconds by the "
+        "clock / of processor time; on a shared machine only the latter compares well. Memory is "
+        "the highest resident set of the process, interpreter included, in volumes of 315 MB (the voxels as float32). "
         "Dice: the file read back by the centres of voxels, against the mask, for each label. "
         "Errors: of `dciodvfy`.",
         "",
