@@ -230,9 +230,9 @@ def report(all_of_them: Sequence[Writer], rounds: int) -> str:
         "own, from its start to the written file, interpreter and imports included. *Warm*: the "
         "median of five more times in the same process, as in a worker. Each as seconds by the "
         "clock / of processor time; on a shared machine only the latter compares well. Memory is "
-        "the highest resident set of the process, interpreter included, in volumes of 315 MB (the voxels as float32). "
-        "Dice: the file read back by the centres of voxels, against the mask, for each label. "
-        "Errors: of `dciodvfy`.",
+        "the highest resident set of the process, interpreter included, in volumes of 315 MB (the "
+        "voxels as float32). Dice: the file read back by the centres of voxels, against the mask, "
+        "for each label. Errors: of `dciodvfy`.",
         "",
         "| who | process, s | warm, s | memory, MB | in volumes | file, MB | Dice | errors |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
