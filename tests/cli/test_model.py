@@ -26,7 +26,7 @@ def training(tmp_path: Path) -> Path:
         array = np.where(ball((12, size, size)), 300, 10).astype(np.int16)
         file = tmp_path / "nifti" / f"{index}_image.nii.gz"
         file.parent.mkdir(exist_ok=True)
-        nibabel.save(nibabel.Nifti1Image(array.transpose(2, 1, 0), np.eye(4)), file)  # type: ignore[no-untyped-call]
+        nibabel.save(nibabel.Nifti1Image(array.transpose(2, 1, 0), np.eye(4)), file)  # type: ignore[no-untyped-call]  # YAML and nibabel are untyped
         (file.parent / f"{index}_mask.nii.gz").write_bytes(b"not an image")
         keep(images(array, affine((4, 0.9, 0.9)), name=f"{index}"), tmp_path / f"dicom{index}")
     return tmp_path
@@ -49,7 +49,7 @@ def test_an_envelope_is_learnt_from_research_files_whose_spacing_was_lost(traini
     assert found["spacing_mm"] == {"in_plane": [0.715, 0.985], "between_slices": [3.6, 4.4]}
     assert found["slices"] == [10, 14]
     assert "contrast" not in found  # NIfTI says nothing of it
-    assert found["statistics"]["smoothness"][1] == 1.0  # type: ignore[index]
+    assert found["statistics"]["smoothness"][1] == 1.0  # type: ignore[index]  # YAML and nibabel are untyped
 
 
 def test_and_from_dicom_series_with_what_their_headers_say(training: Path) -> None:
@@ -88,7 +88,7 @@ def test_projections_are_learnt_as_projections(tmp_path: Path) -> None:
     found = learnt(str(tmp_path))
     assert found["views"] == ["AP"]
     assert found["spacing_mm"] == {"in_plane": [0.18, 0.22]}
-    assert set(found["statistics"]) == PLANE.keys()  # type: ignore[call-overload]
+    assert set(found["statistics"]) == PLANE.keys()  # type: ignore[call-overload]  # YAML and nibabel are untyped
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_sigterm_stops_at_once_and_the_job_goes_on(world: World) -> None:
     job = world.wait_for_step("slow")
     assert world.stop() < 10
     assert world.worker is not None and world.worker.returncode == 0
-    job = world.job()  # type: ignore[assignment]
+    job = world.job()  # type: ignore[assignment]  # it is there, or the test fails
     assert job.state == "running"
     world.start()
     assert world.wait_for_job("done", "failed").state == "done"

@@ -160,7 +160,7 @@ def test_the_patients_side_is_written_where_the_image_says_it(
     shared_data: Path, tmp_path: Path
 ) -> None:
     source = radiographs(shared_data)[0]
-    header = dcmread(source.file, stop_before_pixels=True)  # type: ignore[arg-type]
+    header = dcmread(source.file, stop_before_pixels=True)  # type: ignore[arg-type]  # kept instances have a file
     header.PatientOrientation = ["L", "F"]
     shown = Image(np.zeros((64, 64), np.float32), source.uid)
     account = Account()

@@ -33,7 +33,7 @@ def problems(use: str = "container", /, **more: Any) -> list[str]:
     """What is wrong with a pipeline that measures what a program made."""
     given = {"image": IMAGE} if use == "container" else {"program": "/opt/tool"}
     step = {"use": use, "in": {"any_name": "volume"}, "with": {**given, "makes": "mask"}}
-    step = {**step, **more, "with": {**step["with"], **more.get("with", {})}}  # type: ignore[dict-item]
+    step = {**step, **more, "with": {**step["with"], **more.get("with", {})}}  # type: ignore[dict-item]  # plain JSON
     steps = {
         "t1": {"use": "select_series", "with": {"where": {"Modality": "MR"}}},
         "volume": {"use": "read_volume", "in": {"series": "t1"}},

@@ -113,7 +113,7 @@ def test_what_is_no_probability_does_not_pass_for_nothing_found(
 def test_windows_cover_every_voxel(
     shape: tuple[int, int, int], window: tuple[int, int, int], overlap: float
 ) -> None:
-    window = tuple(min(side, size) for side, size in zip(window, shape, strict=True))  # type: ignore[assignment]
+    window = tuple(min(side, size) for side, size in zip(window, shape, strict=True))  # type: ignore[assignment]  # three axes stay three
     covered = np.zeros(shape, int)
     for place in windows(shape, window, overlap):
         assert covered[place].shape == window

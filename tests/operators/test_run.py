@@ -75,7 +75,7 @@ def test_a_model_is_filled_by_its_reference(tmp_path: Path) -> None:
 
 def test_an_operator_must_make_what_it_says() -> None:
     def liar(volume: Volume) -> Volume:
-        return 7  # type: ignore[return-value]
+        return 7  # type: ignore[return-value]  # that is the fault
 
     with pytest.raises(StepFailed, match="made a int, but says that it makes a Volume"):
         attempt({"volume": VOLUME}, {}, liar)

@@ -152,7 +152,7 @@ def test_every_class_in_every_syntax_is_kept_as_it_came(
 
 def test_the_senders_first_syntax_is_taken(world: World) -> None:
     ae_syntaxes = [JPEG2000Lossless, ExplicitVRLittleEndian]
-    sending = world.associate((CTImageStorage, ae_syntaxes))  # type: ignore[arg-type]
+    sending = world.associate((CTImageStorage, ae_syntaxes))  # type: ignore[arg-type]  # pynetdicom takes any sequence
     assert sending.accepted_contexts[0].transfer_syntax == [JPEG2000Lossless]
     sending.release()
 
