@@ -346,6 +346,9 @@ def _show(
         for file, why in skipped:
             notes.print(escape(f"{file}: {why}"), style="dim", soft_wrap=True)
         console.print(_steps(ran))
+        for one in ran:
+            for note in one.account.get("notes", []):
+                console.print(escape(f"{one.step}: {note}"), style="dim", soft_wrap=True)
         for one in results:
             if one.folder is not None:
                 _print_result(one)
@@ -360,12 +363,11 @@ def _show(
 
 def _steps(ran: Sequence[Ran]) -> Table:
     out = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("step", "operator", "state", "made", "seconds", "notes"):
+    for column in ("step", "operator", "state", "made", "seconds"):
         out.add_column(column, overflow="fold", justify="right" if column == "seconds" else "left")
     for one in ran:
-        told = "; ".join(one.account.get("notes", []))
         seconds = f"{one.seconds:.2f}" if one.state != "waiting" else ""
-        cells = (one.step, one.operator, one.state, one.made, seconds, told)
+        cells = (one.step, one.operator, one.state, one.made, seconds)
         out.add_row(*(escape(cell) for cell in cells))
     return out
 
