@@ -78,14 +78,14 @@ def test_nothing_is_lost_or_doubled(tree: Tree, tmp_path: Path) -> None:
         ends = time.monotonic() + 120
         while True:  # as a scanner does: again, until all of it was acknowledged
             with subprocess.Popen([*send, *files], stderr=subprocess.DEVNULL) as sending:
-                time.sleep(chance.uniform(0, 0.6))
+                time.sleep(chance.uniform(0, 0.6))  # anywhere in the sending
                 what = chance.choice(["receiver", "worker", "everything", "nothing"])
                 kill(tree, what)
                 told[what] += 1
             if sending.returncode == 0:
                 break
             assert time.monotonic() < ends, f"exam {number} could not be sent; killed so far {told}"
-            time.sleep(0.5)
+            time.sleep(0.5)  # as a scanner waits before it sends again
     assert {"receiver", "worker", "everything"} <= set(told)
 
     def done() -> bool:

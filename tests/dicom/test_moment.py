@@ -11,7 +11,7 @@ from overread.dicom.moment import acquired, moment
 
 
 def at(*when: int) -> datetime:
-    return datetime(*when)  # type: ignore[arg-type]  # noqa: DTZ001
+    return datetime(*when)  # type: ignore[arg-type]  # noqa: DTZ001, as DICOM writes it; the counts are the test's
 
 
 @pytest.mark.parametrize(

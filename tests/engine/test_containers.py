@@ -265,7 +265,7 @@ def test_what_a_killed_worker_left_running_is_removed(
     world.wait_for_step("spots")
     left = wait(podman.running, 20)
     world.kill()
-    time.sleep(0.2)
+    time.sleep(0.2)  # were it ended with the worker, it would be by now
     assert podman.running() == left
     world.start()
     job = world.wait_for_job("done", "failed")

@@ -77,7 +77,7 @@ def test_a_child_that_is_gone_when_its_program_ends_is_said(
     child = Child(Liar("none", 10**9, 1, tmp_path))
 
     def program(_seconds: float, _look: Any) -> dict[str, Any]:
-        time.sleep(0.5)
+        time.sleep(0.5)  # until the child has ended
         return {"notes": [], "log": "x" * 10**6}
 
     with pytest.raises(StepFailed, match="exit code 3"):
@@ -109,7 +109,7 @@ def test_a_door_lets_few_through_at_once(tmp_path: Path) -> None:
         assert 1 <= heard.count(b"hello") <= 32
         for one in knocking:
             one.close()
-        time.sleep(0.2)
+        time.sleep(0.2)  # the door sees that they have gone
         again = socket.socket(socket.AF_UNIX)
         again.settimeout(5)
         again.connect(str(tmp_path / "far.door"))

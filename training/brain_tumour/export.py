@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 import torch
 from rich.console import Console
+from torch import nn
 from training.brain_tumour.network import UNet, VolumeModel
 
 MODEL = Path("src/overread/examples/bts/models/brain-tumour/1.0.0/model.onnx")
@@ -64,13 +65,13 @@ def strip(graph: onnx.GraphProto) -> None:
             item.doc_string = ""
 
 
-def export(model: VolumeModel, path: Path) -> None:
+def export(model: nn.Module, path: Path) -> None:
     """Write the model with dynamic slices, rows and columns, and check it against PyTorch.
 
     Parameters
     ----------
-    model : VolumeModel
-        In evaluation mode.
+    model : torch.nn.Module
+        A volume model: (1, 1, Z, Y, X) in, (1, labels, Z, Y, X) out. In evaluation mode.
     path : pathlib.Path
         Where to write.
     """

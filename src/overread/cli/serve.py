@@ -194,7 +194,7 @@ def _only_tree(site: SiteFolder) -> Iterator[int]:
                     raise UsageError(
                         f"{site.root} is served already; stop the other `overread serve` first"
                     ) from None
-            time.sleep(0.2)
+            time.sleep(0.2)  # one that is just ending lets go of its lock
         yield file.fileno()
 
 

@@ -299,7 +299,7 @@ def _wait(client: APIClient, container: str, task: Run) -> str:
         if stopped:
             client.kill(container)
             break
-        time.sleep(pause)
+        time.sleep(pause)  # the engine tells nobody that a container has ended; short ones first
         pause = min(pause * 1.2, _WATCH_SECONDS[1])
     return stopped
 

@@ -413,4 +413,4 @@ class _Server:
                 raise StepFailed(f"FHIR server {self.name} took longer than the step may take")
             if (left := ends - time.monotonic()) <= 0:
                 return
-            time.sleep(min(left, 0.1))
+            time.sleep(min(left, 0.1))  # short, so that a cancelled job ends at once

@@ -123,7 +123,7 @@ class KserveClient:
                     f"{problem}; see that the server runs and has loaded it, then run the job "
                     "again (overread job retry)"
                 )
-            time.sleep(0.5)
+            time.sleep(0.5)  # it loads, or comes back, within PATIENCE or not at all
 
     def compare(self, card: ModelCard) -> None:
         """Compare what the server tells of the model with its card.
