@@ -26,7 +26,10 @@ echo "Installing them with apt-get"
 export DEBIAN_FRONTEND=noninteractive
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-# Installing Orthanc starts it as a service; only the program is wanted.
+# Installing Orthanc or slapd starts it as a service; only the program is wanted.
 if printf '%s\n' "${missing[@]}" | grep -qx orthanc; then
     "${as_root[@]}" service orthanc stop >/dev/null 2>&1 || true
+fi
+if printf '%s\n' "${missing[@]}" | grep -qx slapd; then
+    "${as_root[@]}" service slapd stop >/dev/null 2>&1 || true
 fi

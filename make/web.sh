@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Brings what browsers are served: htmx and the OHIF viewer, from npm, checked against their digests.
+# Brings what browsers are served: htmx, uPlot and the OHIF viewer, from npm, checked against their digests.
 # Arguments: OHIF_VERSION OHIF_INTEGRITY
 set -euo pipefail
 
 version=$1 integrity=$2
-echo "Fetching the web parts (htmx, OHIF $version)"
+echo "Fetching the web parts (htmx, uPlot, OHIF $version)"
 npm ci --ignore-scripts --silent
 rm -rf src/overread/portal/vendor build/npm
 mkdir -p src/overread/portal/vendor build/npm
@@ -21,5 +21,6 @@ fi
 tar -xzf "$tarball" -C build/npm --exclude='*.map' --exclude='package/dist/ort' \
     --exclude='package/dist/dicom-microscopy-viewer' package/dist
 mv build/npm/package/dist src/overread/portal/vendor/ohif
-cp node_modules/htmx.org/dist/htmx.min.js src/overread/portal/vendor/
+cp node_modules/htmx.org/dist/htmx.min.js node_modules/uplot/dist/uPlot.esm.js node_modules/uplot/dist/uPlot.min.css \
+    src/overread/portal/vendor/
 rm -rf build/npm

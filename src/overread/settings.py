@@ -259,6 +259,17 @@ class Portal(Frozen):
     ----------
     session : timedelta
         How long a sign-in lasts without activity.
+    session_limit : timedelta
+        How long a sign-in lasts, however active.
+    embed : tuple of str
+        Origins that may show pages in a frame of theirs, as ``https://pacs.hospital``.
+    link_key : SecretStr, optional
+        With which a PACS signs links to ``/open``; where given, such links need no project role
+        beyond a sign-in but must be signed and fresh where ``signed_links`` says so.
+    signed_links : {"allow", "require"}
+        Whether ``/open`` takes unsigned links too.
+    address : str
+        How browsers reach it, as ``https://overread.hospital``; for links that leave this house.
     proxy : str
         Address of the TLS proxy in front, where the portal binds wider than loopback.
     certificate, key : Path, optional
@@ -267,7 +278,12 @@ class Portal(Frozen):
 
     host: str = "127.0.0.1"
     port: Port = 8080
-    session: Duration = timedelta(hours=12)
+    session: Duration = timedelta(hours=1)
+    session_limit: Duration = timedelta(hours=12)
+    embed: tuple[Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+$")], ...] = ()
+    link_key: SecretStr | None = None
+    signed_links: Literal["allow", "require"] = "allow"
+    address: str = ""
     proxy: str = ""
     certificate: Path | None = None
     key: Path | None = None
@@ -285,6 +301,44 @@ class Portal(Frozen):
                 "or the address of the proxy that ends TLS"
             )
         return self
+
+
+class GroupRole(Frozen):
+    """A role that the members of a group hold.
+
+    Attributes
+    ----------
+    group : str
+        As the directory or identity provider names it: a distinguished name, or a name.
+    role : str
+        One of `overread.validation.permissions.ROLES`.
+    project : str
+        Name of the project that it is held for; empty for the whole site.
+    """
+
+    group: str = Field(min_length=1)
+    role: str
+    project: str = ""
+
+
+class Identity(Frozen):
+    """Who may sign in, and how.
+
+    Attributes
+    ----------
+    use : tuple of str
+        Names of the identity plugins that are asked, in this order.
+    with_ : dict
+        Plugin to its own settings.
+    roles : tuple of GroupRole
+        Which roles groups give.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    use: tuple[str, ...] = ("local",)
+    with_: dict[str, dict[str, Any]] = Field(default_factory=dict, alias="with")
+    roles: tuple[GroupRole, ...] = ()
 
 
 class Engine(Frozen):
@@ -357,6 +411,7 @@ class Settings(Frozen):
     model_servers: dict[str, ModelServer] = Field(default_factory=dict)
     fhir: dict[str, FhirServer] = Field(default_factory=dict)
     portal: Portal = Portal()
+    identity: Identity = Identity()
     engine: Engine = Engine()
     containers: Containers = Containers()
     root: Path = Path()

@@ -11,8 +11,10 @@ from overread.cli.user import app
 from overread.errors import UsageError
 from overread.identity.local import Local
 from overread.site import load
+from overread.store import users
 from overread.store.database import Database
 from overread.store.users import StoredAccounts, find_session
+from overread.validation.permissions import Grant
 
 PASSWORD = "a password of length"
 
@@ -41,7 +43,8 @@ def test_a_user_with_a_password_file_may_sign_in(site: Path) -> None:
     assert "egon may sign in as engineer" in said
     signed = Local(StoredAccounts(database(site))).sign_in("egon", PASSWORD)
     assert signed is not None
-    assert signed.role == "engineer"
+    with database(site).read() as session:
+        assert users.held(session, signed.id) == {Grant("engineer")}
 
 
 def test_the_password_is_asked_for_twice(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ class Known:
 
 
 def account(name: str = "ada", secret: str = "", disabled: bool = False) -> Account:
-    return Account("1", name, "reader", secret or hash_password(PASSWORD), disabled)
+    return Account("1", name, secret or hash_password(PASSWORD), disabled)
 
 
 def test_hash_is_argon2id_and_salted() -> None:

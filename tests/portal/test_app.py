@@ -13,7 +13,7 @@ def test_an_unknown_address_is_answered_in_the_sites_look(reader: TestClient, pa
     answer = reader.get(path, headers=BROWSER)
     assert answer.status_code == 404
     assert "There is no such page" in text_of(answer.text)
-    assert '<link rel="stylesheet" href="/static/overread.css">' in answer.text
+    assert '<link rel="stylesheet" href="/static/10-base.css">' in answer.text
     assert '<a class="btn ghost" href="/">All cases</a>' in answer.text
     assert "rosa" in answer.text
 
@@ -43,6 +43,6 @@ def test_so_is_what_another_site_sends(reader: TestClient) -> None:
     answer = reader.post("/sign-out", headers=BROWSER | foreign)
     assert answer.status_code == 403
     assert "The request comes from another site." in text_of(answer.text)
-    assert 'href="/static/overread.css"' in answer.text
+    assert 'href="/static/10-base.css"' in answer.text
     plain = reader.post("/sign-out", headers=foreign)
     assert plain.text == "refused: the request comes from another site\n"

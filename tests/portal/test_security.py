@@ -9,7 +9,7 @@ def policy(answer_headers: object) -> dict[str, list[str]]:
     return {words[0]: words[1:] for part in parts if (words := part.split())}
 
 
-@pytest.mark.parametrize("path", ["/sign-in", "/healthz", "/static/overread.css", "/nothing/there"])
+@pytest.mark.parametrize("path", ["/sign-in", "/healthz", "/static/10-base.css", "/nothing/there"])
 def test_every_answer_has_the_strict_headers(anonymous: TestClient, path: str) -> None:
     headers = anonymous.get(path).headers
     assert headers["x-content-type-options"] == "nosniff"

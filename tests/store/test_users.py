@@ -12,6 +12,7 @@ from overread.store import users
 from overread.store.database import Database
 from overread.store.tables import Audit
 from overread.store.tables import Session as SessionRow
+from overread.validation.permissions import Grant
 
 NOW = datetime(2026, 6, 2, 9, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -39,7 +40,9 @@ def audited(database: Database) -> list[tuple[str, str]]:
 
 def test_a_user_is_added_once(database: Database) -> None:
     ada = add(database)
-    assert (ada.role, ada.secret, ada.disabled) == ("reader", "$hash", False)
+    assert (ada.secret, ada.disabled) == ("$hash", False)
+    with database.read() as session:
+        assert users.held(session, ada.id) == {Grant("reader")}
     with pytest.raises(UsageError, match="there is a user 'ada' already"):
         add(database)
     assert audited(database) == [("add user", f"user {ada.id}")]
@@ -50,7 +53,7 @@ def test_a_user_is_added_once(database: Database) -> None:
     [
         ("a b", "reader", "is no user name"),
         ("", "reader", "is no user name"),
-        ("ada", "boss", "is no role; expected one of reader, engineer, admin"),
+        ("ada", "boss", "is no role; expected one of reader, screener"),
     ],
 )
 def test_what_is_no_user_is_refused(database: Database, name: str, role: str, message: str) -> None:

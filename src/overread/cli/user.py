@@ -76,7 +76,10 @@ def list_(site: SiteOption = Path(), as_json: JsonOption = False) -> None:
         rows = [
             {
                 "name": user.name,
-                "role": user.role,
+                "roles": [
+                    f"{one.role} in {one.project}" if one.project else one.role
+                    for one in sorted(users.held(session, user.id), key=str)
+                ],
                 "disabled": user.disabled,
                 "created_at": user.created_at,
             }
@@ -84,7 +87,7 @@ def list_(site: SiteOption = Path(), as_json: JsonOption = False) -> None:
         ]
     table(
         rows,
-        ["name", "role", "disabled", "created_at"],
+        ["name", "roles", "disabled", "created_at"],
         as_json=as_json,
         empty="There are no users yet; `overread user add NAME` adds one.",
     )

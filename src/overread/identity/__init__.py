@@ -20,19 +20,19 @@ class Account:
         Opaque.
     name : str
         The name to sign in with.
-    role : str
-        One of `overread.validation.permissions.ROLES`.
     secret : str
         The hash of the password.
     disabled : bool
         Whether sign-in is refused.
+    origin : str
+        Name of the identity plugin that knows the person.
     """
 
     id: str
     name: str
-    role: str
     secret: str = ""
     disabled: bool = False
+    origin: str = "local"
 
 
 class Accounts(Protocol):

@@ -37,7 +37,8 @@ def build(site: SiteFolder) -> FastAPI:
         title="Overread", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json"
     )
     shown = templates(site)
-    shown.context_processors.append(engineers.count_aside)
+    shown.env.globals["styles"] = static.STYLES
+    shown.context_processors += [engineers.count_aside, auth.permissions]
     app.state.portal = Portal(
         site=site,
         database=database,

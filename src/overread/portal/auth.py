@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
+from sqlalchemy.orm import Session
 
 from overread.portal.state import Here, Portal, portal_of
 from overread.store import users
+from overread.store.audit import record
 from overread.store.users import Signed
 from overread.validation.permissions import Actor, may
 
@@ -74,6 +77,9 @@ def _look_up(request: Request, portal: Portal) -> Signed | None:
     with portal.database.read() as session:
         signed = users.find_session(session, now, token)
     asks_by_itself = "hx-request" in request.headers  # a page that polls is nobody's activity
+    if signed is not None:  # the site's files give roles, too
+        given = portal.site.grants(signed.account.name, signed.groups)
+        signed = replace(signed, grants=signed.grants | given)
     if signed is not None and not asks_by_itself and now - signed.seen_at >= _TOUCH_AFTER:
         with portal.database.write() as session:
             users.touch_session(session, now, token, portal.site.settings.portal.session)
@@ -82,7 +88,7 @@ def _look_up(request: Request, portal: Portal) -> Signed | None:
 
 def actor_of(signed: Signed | None) -> Actor | None:
     """Return the actor that `may` asks about."""
-    return None if signed is None else Actor(signed.account.name, signed.account.role)
+    return None if signed is None else signed.actor
 
 
 def require(action: str) -> Callable[[Request], Signed]:
@@ -106,8 +112,65 @@ def require(action: str) -> Callable[[Request], Signed]:
     return guard
 
 
-def _address(request: Request) -> str:
+def address_of(request: Request) -> str:
+    """Return the network address that a request came from; empty where it is not known."""
     return request.client.host if request.client else ""
+
+
+def tell(
+    session: Session,
+    request: Request,
+    action: str,
+    subject: str,
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    """Tell the audit what the one who is signed in did, in the transaction of the act.
+
+    Parameters
+    ----------
+    session : Session
+        A writing session.
+    action, subject, detail
+        As of `overread.store.audit.record`.
+    """
+    signed = signed_in(request)
+    record(
+        session,
+        portal_of(request).now(),
+        signed.account.name if signed else "anonymous",
+        action,
+        subject,
+        detail,
+        address=address_of(request),
+        sign_in=signed.session_id if signed else "",
+    )
+
+
+def check_csrf(signed: Signed, token: str) -> None:
+    """Refuse a form that is not of this sign-in.
+
+    Raises
+    ------
+    Forbidden
+        The token is another, or the sign-in is a bearer token, which answers no form.
+    """
+    if not signed.csrf or not hmac.compare_digest(signed.csrf.encode(), token.encode()):
+        raise Forbidden("the form does not belong to this sign-in; load the page again")
+
+
+def allow(
+    signed: Signed, action: str, resource: str = "", *, projects: Collection[str] | None = None
+) -> None:
+    """Let pass who may do something to what belongs to these projects.
+
+    Raises
+    ------
+    Forbidden
+        With the reason.
+    """
+    answer = may(signed.actor, action, resource, projects=projects)
+    if not answer.yes:
+        raise Forbidden(answer.reason)
 
 
 def _sign_in_page(
@@ -153,7 +216,7 @@ def sign_in(
     next: Annotated[str, Form(max_length=4096)] = "/",
 ) -> Response:
     """Sign in, and land where the person wanted to go."""
-    target, address, now = own_path(next), _address(request), portal.now()
+    target, address, now = own_path(next), address_of(request), portal.now()
     expected = request.cookies.get(_cookie_name(request, _FORM_COOKIE), "")
     if not expected or not hmac.compare_digest(expected.encode(), csrf.encode()):
         return _sign_in_page(request, portal, target, "The form had expired. Try again.", 403)
@@ -173,7 +236,10 @@ def sign_in(
         return _sign_in_page(request, portal, target, problem, 401)
     portal.failures.clear(name, address)
     with portal.database.write() as session:
-        opened = users.open_session(session, now, account, portal.site.settings.portal.session)
+        lasts = portal.site.settings.portal
+        opened = users.open_session(
+            session, now, account, lasts.session, most=lasts.session_limit, address=address
+        )
     response = RedirectResponse(target, status_code=303)
     _set_cookie(response, request, _cookie_name(request, _COOKIE), opened.token)
     response.delete_cookie(
@@ -189,8 +255,7 @@ def sign_out(
     """End the sign-in."""
     signed = signed_in(request)
     if signed is not None:
-        if not signed.csrf or not hmac.compare_digest(signed.csrf.encode(), csrf.encode()):
-            raise Forbidden("the form does not belong to this sign-in; load the page again")
+        check_csrf(signed, csrf)
         with portal.database.write() as session:
             users.close_session(session, portal.now(), _token(request), signed.account)
     response = RedirectResponse("/sign-in", status_code=303)
@@ -203,3 +268,9 @@ def sign_out(
 def sign_in_link(target: str) -> str:
     """Return the address of the sign-in form that lands at ``target``."""
     return "/sign-in" if target in ("", "/") else f"/sign-in?{urlencode({'next': target})}"
+
+
+def permissions(request: Request) -> dict[str, Any]:
+    """Give every page ``can(action)``: whether the one who is signed in may do it anywhere."""
+    actor = actor_of(signed_in(request))
+    return {"can": lambda action: may(actor, action).yes}

@@ -114,7 +114,7 @@ def _words(scope: Scope, title: str, words: str, status: int) -> Response:
         return PlainTextResponse(f"{title.lower()}: {words}\n", status)
     return HTMLResponse(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title} · overread</title>'
-        '<link rel="stylesheet" href="/static/overread.css">'
+        '<link rel="stylesheet" href="/static/10-base.css">'
         '<header class="bar"><a class="name" href="/">over<i>read</i></a></header>'
         f'<main class="page narrow"><h1>{title}</h1><p class="muted">{words[0].upper()}{words[1:]}.'
         '</p><p><a class="btn ghost" href="/">All cases</a></p></main></html>',

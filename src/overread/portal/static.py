@@ -9,11 +9,15 @@ from overread.portal.state import HERE
 from overread.portal.viewer import VENDOR, send_file
 
 _FILES = {
-    "overread.css": HERE / "static" / "overread.css",
-    "overread.js": HERE / "static" / "overread.js",
     "overread.svg": HERE / "static" / "overread.svg",
     "htmx.min.js": VENDOR / "htmx.min.js",
+    "uPlot.esm.js": VENDOR / "uPlot.esm.js",
+    "uPlot.min.css": VENDOR / "uPlot.min.css",
+    **{path.name: path for path in (HERE / "static" / "js").glob("*.js")},
+    **{path.name: path for path in (HERE / "static" / "styles").glob("*.css")},
 }
+STYLES = sorted(path.name for path in (HERE / "static" / "styles").glob("*.css"))
+"""Our style sheets, in the order in which pages take them in."""
 
 router = APIRouter(include_in_schema=False)
 

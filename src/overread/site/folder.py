@@ -24,6 +24,7 @@ from overread.settings import Frozen, Settings, check_ae_title
 from overread.site.models import read_models
 from overread.site.operators import read_operators
 from overread.site.partial import Peers, ReadPipeline, read_peers, read_pipeline
+from overread.site.projects import read_forms, read_projects
 from overread.site.validation import dotted, validate
 from overread.site.yamlfile import (
     Document,
@@ -34,6 +35,9 @@ from overread.site.yamlfile import (
     refuse_references,
     resolve,
 )
+from overread.validation.forms import Form
+from overread.validation.permissions import ROLES, Grant
+from overread.validation.project import Project
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +62,10 @@ class SiteFolder:
         The site's file that an operator stands in; none for an installed one.
     operator_texts : mapping of Path to bytes
         What those files held when they were read: what runs, whatever they hold now.
+    projects : mapping of str to Project
+        ``projects/*.yaml``, by name.
+    forms : mapping of str to Form
+        ``forms/*.json``, by name.
     """
 
     root: Path
@@ -68,6 +76,8 @@ class SiteFolder:
     operators: Mapping[str, Callable[..., Any]]
     operator_sources: Mapping[str, Path | None]
     operator_texts: Mapping[Path, bytes] = field(default_factory=dict)
+    projects: Mapping[str, Project] = field(default_factory=dict)
+    forms: Mapping[str, Form] = field(default_factory=dict)
 
     @property
     def ae_titles(self) -> frozenset[str]:
@@ -81,6 +91,19 @@ class SiteFolder:
             if pipeline.ae_title == ae_title:
                 return pipeline
         return None
+
+    def projects_of(self, pipeline: str) -> list[Project]:
+        """List the projects that take exams of a pipeline."""
+        return [project for project in self.projects.values() if pipeline in project.pipelines]
+
+    def grants(self, user: str, groups: frozenset[str]) -> frozenset[Grant]:
+        """Return the roles that the site's files give a user, by name or by group."""
+        mapped = frozenset(
+            Grant(one.role, one.project)
+            for one in self.settings.identity.roles
+            if one.group in groups
+        )
+        return mapped.union(*(one.grants(user, groups) for one in self.projects.values()))
 
 
 class _RoutesFile(Frozen):
@@ -118,6 +141,7 @@ def load(
         reading.check_fhir(pipelines, settings.fhir)
     reading.check_ae_titles(pipelines)
     routes = reading.routes(pipelines)
+    projects, forms = reading.projects(pipelines)
     if reading.faults or settings is None:
         raise SiteError(list(dict.fromkeys(reading.faults)))
     return SiteFolder(
@@ -129,6 +153,8 @@ def load(
         operators=MappingProxyType(operators),
         operator_sources=MappingProxyType(sources),
         operator_texts=MappingProxyType(reading.operator_texts),
+        projects=MappingProxyType(projects),
+        forms=MappingProxyType(forms),
     )
 
 
@@ -402,6 +428,26 @@ class _Reading:
         complete = self.peers.destinations is not None and not self.pipelines_unread
         self._check_routes(document, known if complete else None)
         return parsed.routes if parsed else ()
+
+    def projects(self, pipelines: list[ReadPipeline]) -> tuple[dict[str, Project], dict[str, Form]]:
+        """Read ``projects/`` and ``forms/``."""
+        known = {one.pipeline.name for one in pipelines}
+        projects, faults = read_projects(self.root, None if self.pipelines_unread else known)
+        forms, wrong = read_forms(self.root)
+        self.faults += faults + wrong
+        self._check_roles(projects)
+        return projects, forms
+
+    def _check_roles(self, projects: Collection[str]) -> None:
+        """Refuse a role or project that groups are given and that there is not."""
+        for path, role in _texts_at(self.main, "identity", "roles", None, "role"):
+            if role not in ROLES:
+                what = f"there is no role {role!r}"
+                self.faults.append(self.main.fault(path, what, near(role, ROLES, "role")))
+        for path, name in _texts_at(self.main, "identity", "roles", None, "project"):
+            if name and name not in projects:
+                what = f"there is no project {name!r}"
+                self.faults.append(self.main.fault(path, what, near(name, projects, "project")))
 
     def _check_routes(self, document: Document, known: set[str] | None) -> None:
         """Check names and targets of routes, as far as they can be read.

@@ -21,6 +21,9 @@ def record(  # noqa: PLR0917 - a sentence: at this time, this one did this to th
     action: str,
     subject: str,
     detail: Mapping[str, Any] | None = None,
+    *,
+    address: str = "",
+    sign_in: str = "",
 ) -> None:
     """Append one row, in the transaction of what it tells of.
 
@@ -38,7 +41,19 @@ def record(  # noqa: PLR0917 - a sentence: at this time, this one did this to th
         Kind and opaque id, such as ``job 3f…``.
     detail : mapping, optional
         Plain JSON without patient data: no name, PatientID, accession number or DICOM UID.
+    address : str
+        Network address that it came from.
+    sign_in : str
+        Id of the sign-in or token that was used.
     """
     session.add(
-        Audit(at=at, actor=actor, action=action, subject=subject, detail=dict(detail or {}))
+        Audit(
+            at=at,
+            actor=actor,
+            action=action,
+            subject=subject,
+            detail=dict(detail or {}),
+            address=address,
+            session=sign_in,
+        )
     )

@@ -309,7 +309,9 @@ class Job(Base):
     stage: Mapped[str]
     priority: Mapped[int]
     origin: Mapped[str]
-    """``routed``, ``on demand`` or ``forced``."""
+    """``routed``, ``on demand``, ``forced`` or ``edit`` (measures what a reader has drawn)."""
+    edits: Mapped[str | None] = mapped_column(default=None)
+    """The edited segmentation (a result) that an ``edit`` measures."""
     state: Mapped[str]
     reason: Mapped[str]
     """Why it was refused, failed or cancelled, for the person who must act."""
@@ -366,7 +368,7 @@ class Result(Base):
     name: Mapped[str]
     """The step that made it."""
     kind: Mapped[str]
-    """``measurements`` or ``segmentation``."""
+    """What was made: ``measurements``, ``detections``, ``classification``, or a kind of object."""
     data: Mapped[dict[str, Any]]
     """The content, for measurements; what describes the object, for an object."""
     instance_id: Mapped[int | None] = mapped_column(ForeignKey("instance.id"))
@@ -383,6 +385,11 @@ class Result(Base):
     supersedes: Mapped[str | None]
     """The result that this one replaces as the current one."""
     superseded_by: Mapped[str | None]
+    author: Mapped[str] = mapped_column(default="", server_default="")
+    """The user who edited it; empty where a pipeline made it. Each author's versions supersede
+    that author's own, and no other's."""
+    edits: Mapped[str | None] = mapped_column(default=None)
+    """The result that this one is an edit of."""
     created_at: Mapped[datetime]
 
 
@@ -442,25 +449,105 @@ class User(Base):
     id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
     name: Mapped[str] = mapped_column(unique=True)
     password: Mapped[str]
-    """An argon2id hash."""
-    role: Mapped[str]
-    """``reader``, ``engineer`` or ``admin``."""
+    """An argon2id hash; empty for who signs in elsewhere."""
+    origin: Mapped[str] = mapped_column(default="local", server_default="local")
+    """The identity plugin that knows the person."""
+    groups: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
+    """Groups that the directory or provider named at the latest sign-in."""
+    email: Mapped[str] = mapped_column(default="", server_default="")
+    """Where the person is told that there is something to read; empty for nowhere."""
     disabled: Mapped[bool]
     created_at: Mapped[datetime]
 
 
+class Held(Base):
+    """A role that a user was given here; the site's files give others."""
+
+    __tablename__ = "held_role"
+
+    user_id: Mapped[str] = mapped_column(ForeignKey("user.id"), primary_key=True)
+    role: Mapped[str] = mapped_column(primary_key=True)
+    project: Mapped[str] = mapped_column(primary_key=True, default="")
+    """Empty for the whole site."""
+
+
 class Session(Base):
-    """A sign-in."""
+    """A sign-in, or a token."""
 
     __tablename__ = "session"
+    __table_args__ = (Index(None, "user_id"),)
 
     token_digest: Mapped[str] = mapped_column(primary_key=True)
     """SHA-256 of the cookie's token; the token itself is kept nowhere."""
+    id: Mapped[str] = mapped_column(default=new_id, unique=True)
+    """Opaque; what the audit and the account's page call it."""
     user_id: Mapped[str] = mapped_column(ForeignKey("user.id"))
     csrf: Mapped[str]
+    label: Mapped[str] = mapped_column(default="", server_default="")
+    """What a token is for, as its owner said."""
+    scopes: Mapped[list[Any] | None] = mapped_column(default=None)
+    """What a token is limited to; none where it is not."""
+    address: Mapped[str] = mapped_column(default="", server_default="")
+    """Where it was opened from."""
     created_at: Mapped[datetime]
     seen_at: Mapped[datetime]
     expires_at: Mapped[datetime]
+    """When it ends unless it is used."""
+    ends_at: Mapped[datetime]
+    """When it ends, used or not."""
+
+
+class Enrolment(Base):
+    """An exam that is a case of a project; links name it by its id."""
+
+    __tablename__ = "enrolment"
+    __table_args__ = (UniqueConstraint("project", "root_id"), Index(None, "root_id"))
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
+    project: Mapped[str]
+    root_id: Mapped[str]
+    """The exam's first revision."""
+    pipeline: Mapped[str]
+    urgent: Mapped[bool] = mapped_column(default=False)
+    enrolled_at: Mapped[datetime]
+    ready_at: Mapped[datetime | None]
+    """When its first results were there; none before."""
+
+
+class Reading(Base):
+    """One reader's work on one case: to be done, begun, or submitted, and then never changed."""
+
+    __tablename__ = "reading"
+    __table_args__ = (
+        UniqueConstraint("enrolment_id", "reader_id", "amends"),
+        Index("ix_reading_to_do", "reader_id", "state", "rank", "ready_at", "id"),
+        Index(None, "project", "state"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
+    enrolment_id: Mapped[str] = mapped_column(ForeignKey("enrolment.id"))
+    project: Mapped[str]
+    reader_id: Mapped[str] = mapped_column(ForeignKey("user.id"))
+    state: Mapped[str]
+    """``open``, ``draft``, ``submitted``, or ``withdrawn`` (no longer to be done)."""
+    rank: Mapped[int] = mapped_column(default=1)
+    """0 for an urgent case, else 1: the lower is read first."""
+    ready_at: Mapped[datetime]
+    due_at: Mapped[datetime | None]
+    answers: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    revision: Mapped[int] = mapped_column(default=0)
+    """Of the draft: one more for each time that it was saved, so that a stale page is noticed."""
+    form: Mapped[str] = mapped_column(default="")
+    form_digest: Mapped[str] = mapped_column(default="")
+    """The form that the answers are to, as of `overread.validation.forms.Form`."""
+    shown: Mapped[list[Any]] = mapped_column(default=list)
+    """Ids of the results that the reader was shown."""
+    opened_at: Mapped[datetime | None]
+    """When the reader first opened the case."""
+    saved_at: Mapped[datetime | None]
+    submitted_at: Mapped[datetime | None]
+    amends: Mapped[str] = mapped_column(default="")
+    """The submitted reading that this one corrects; empty for a first one."""
 
 
 class Audit(Base):
@@ -477,3 +564,7 @@ class Audit(Base):
     subject: Mapped[str]
     """Kind and opaque id, such as ``job 3f…``."""
     detail: Mapped[dict[str, Any]]
+    address: Mapped[str] = mapped_column(default="", server_default="")
+    """Network address that it came from; empty for what this house did by itself."""
+    session: Mapped[str] = mapped_column(default="", server_default="")
+    """Id of the sign-in or token; empty where there was none."""

@@ -22,7 +22,7 @@ from overread.identity import Account
 from overread.store import tables
 from overread.store.audit import record
 from overread.store.database import Database
-from overread.validation.permissions import ROLES
+from overread.validation.permissions import EVERY_PROJECT, ROLES, Actor, Grant
 
 _NAME = re.compile(r"[\w.@+-]{1,64}")
 
@@ -55,11 +55,28 @@ class Signed:
         What this sign-in's forms must carry; empty for a bearer token.
     seen_at : datetime
         When the sign-in was last seen, to the minute or so.
+    session_id : str
+        What the audit and the account's page call this sign-in.
+    grants : frozenset of Grant
+        The roles that the user was given here; the site's files may give more.
+    groups : frozenset of str
+        Groups that the directory or provider named.
+    scopes : frozenset of str or None
+        What a token is limited to.
     """
 
     account: Account
     csrf: str
     seen_at: datetime
+    session_id: str = ""
+    grants: frozenset[Grant] = frozenset()
+    groups: frozenset[str] = frozenset()
+    scopes: frozenset[str] | None = None
+
+    @property
+    def actor(self) -> Actor:
+        """Who this is to `overread.validation.permissions.may`."""
+        return Actor(self.account.name, self.grants, self.account.id, self.scopes)
 
 
 def _digest(token: str) -> str:
@@ -67,7 +84,7 @@ def _digest(token: str) -> str:
 
 
 def _account(user: tables.User) -> Account:
-    return Account(user.id, user.name, user.role, user.password, user.disabled)
+    return Account(user.id, user.name, user.password, user.disabled, user.origin)
 
 
 class StoredAccounts:
@@ -91,7 +108,14 @@ class StoredAccounts:
 
 
 def add_user(
-    session: Session, at: datetime, by: str, *, name: str, secret: str, role: str
+    session: Session,
+    at: datetime,
+    by: str,
+    *,
+    name: str,
+    secret: str,
+    role: str,
+    project: str = EVERY_PROJECT,
 ) -> tables.User:
     """Add a user.
 
@@ -101,6 +125,9 @@ def add_user(
         Who adds, for the audit.
     secret : str
         The hash of the password.
+    role, project : str
+        The first role that the user holds, and the project that it is held for; the whole site
+        where left out.
 
     Raises
     ------
@@ -109,15 +136,62 @@ def add_user(
     """
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} is no user name; expected 1 to 64 letters, digits or . _ @ + -")
-    if role not in ROLES:
-        raise UsageError(f"{role!r} is no role; expected one of {', '.join(ROLES)}")
+    _check_role(role)
     if session.scalar(select(tables.User.id).where(tables.User.name == name)):
         raise UsageError(f"there is a user {name!r} already; choose another name")
-    user = tables.User(name=name, password=secret, role=role, disabled=False, created_at=at)
+    user = tables.User(name=name, password=secret, disabled=False, created_at=at)
     session.add(user)
     session.flush()
-    record(session, at, by, "add user", f"user {user.id}", {"role": role})
+    session.add(tables.Held(user_id=user.id, role=role, project=project))
+    detail = {"role": role, "project": project}
+    record(session, at, by, "add user", f"user {user.id}", detail)
     return user
+
+
+def held(session: Session, user_id: str) -> frozenset[Grant]:
+    """Return the roles that a user was given here."""
+    rows = session.scalars(select(tables.Held).where(tables.Held.user_id == user_id))
+    return frozenset(Grant(row.role, row.project) for row in rows)
+
+
+def grant(session: Session, at: datetime, by: str, user: tables.User, given: Grant) -> None:
+    """Give a user a role; nothing where the user has it.
+
+    Raises
+    ------
+    UsageError
+        There is no such role.
+    """
+    _check_role(given.role)
+    if session.get(tables.Held, (user.id, given.role, given.project)) is None:
+        session.add(tables.Held(user_id=user.id, role=given.role, project=given.project))
+        detail = {"role": given.role, "project": given.project}
+        record(session, at, by, "grant role", f"user {user.id}", detail)
+
+
+def revoke(session: Session, at: datetime, by: str, user: tables.User, taken: Grant) -> None:
+    """Take a role from a user.
+
+    Raises
+    ------
+    UsageError
+        The user was not given it here.
+    """
+    row = session.get(tables.Held, (user.id, taken.role, taken.project))
+    if row is None:
+        where = f"in {taken.project}" if taken.project else "for the whole site"
+        raise UsageError(
+            f"{user.name} was not made {taken.role} {where} here; `overread user list` shows what "
+            "was given here, and the site's files what else"
+        )
+    session.delete(row)
+    detail = {"role": taken.role, "project": taken.project}
+    record(session, at, by, "revoke role", f"user {user.id}", detail)
+
+
+def _check_role(role: str) -> None:
+    if role not in ROLES:
+        raise UsageError(f"{role!r} is no role; expected one of {', '.join(ROLES)}")
 
 
 def list_users(session: Session) -> list[tables.User]:
@@ -158,38 +232,84 @@ def has_users(session: Session) -> bool:
     return bool(session.scalar(select(sql.count()).select_from(tables.User)))
 
 
-def open_session(session: Session, at: datetime, account: Account, lasts: timedelta) -> SignIn:
-    """Open a sign-in; sweep out those that have expired."""
+def open_session(
+    session: Session,
+    at: datetime,
+    account: Account,
+    lasts: timedelta,
+    *,
+    most: timedelta | None = None,
+    address: str = "",
+) -> SignIn:
+    """Open a sign-in; sweep out those that have expired.
+
+    Parameters
+    ----------
+    lasts, most : timedelta
+        How long it lasts without activity, and however active; the same where ``most`` is left out.
+    address : str
+        Where it is opened from.
+    """
     session.execute(delete(tables.Session).where(tables.Session.expires_at <= at))
     opened = SignIn(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
-    _keep_session(session, at, account.id, opened, lasts)
-    record(session, at, account.name, "sign in", f"user {account.id}")
+    row = _keep_session(session, at, account.id, opened, lasts, most=most, address=address)
+    subject = f"user {account.id}"
+    record(session, at, account.name, "sign in", subject, address=address, sign_in=row.id)
     return opened
 
 
 def open_bearer(
-    session: Session, at: datetime, by: str, user: tables.User, lasts: timedelta
+    session: Session,
+    at: datetime,
+    by: str,
+    user: tables.User,
+    lasts: timedelta,
+    *,
+    label: str = "",
+    scopes: frozenset[str] | None = None,
 ) -> SignIn:
-    """Make a bearer token for a user's scripts."""
+    """Make a bearer token for a user's scripts.
+
+    Parameters
+    ----------
+    label : str
+        What it is for.
+    scopes : frozenset of str, optional
+        What it is limited to, as `overread.validation.permissions.Actor` has it.
+    """
     opened = SignIn(secrets.token_urlsafe(32), "")
-    _keep_session(session, at, user.id, opened, lasts)
+    _keep_session(session, at, user.id, opened, lasts, label=label, scopes=scopes)
     record(session, at, by, "make token", f"user {user.id}", {"days": lasts.days})
     return opened
 
 
 def _keep_session(
-    session: Session, at: datetime, user_id: str, opened: SignIn, lasts: timedelta
-) -> None:
-    session.add(
-        tables.Session(
-            token_digest=_digest(opened.token),
-            user_id=user_id,
-            csrf=opened.csrf,
-            created_at=at,
-            seen_at=at,
-            expires_at=at + lasts,
-        )
+    session: Session,
+    at: datetime,
+    user_id: str,
+    opened: SignIn,
+    lasts: timedelta,
+    *,
+    most: timedelta | None = None,
+    address: str = "",
+    label: str = "",
+    scopes: frozenset[str] | None = None,
+) -> tables.Session:
+    row = tables.Session(
+        token_digest=_digest(opened.token),
+        user_id=user_id,
+        csrf=opened.csrf,
+        label=label,
+        scopes=None if scopes is None else sorted(scopes),
+        address=address,
+        created_at=at,
+        seen_at=at,
+        expires_at=at + min(lasts, most or lasts),
+        ends_at=at + (most or lasts),
     )
+    session.add(row)
+    session.flush()
+    return row
 
 
 def record_failure(session: Session, at: datetime, name: str, address: str) -> None:
@@ -207,16 +327,22 @@ def find_session(session: Session, at: datetime, token: str) -> Signed | None:
     user = session.get(tables.User, row.user_id)
     if user is None or user.disabled:
         return None
-    return Signed(Account(user.id, user.name, user.role), row.csrf, row.seen_at)
+    return Signed(
+        Account(user.id, user.name, origin=user.origin),
+        row.csrf,
+        row.seen_at,
+        session_id=row.id,
+        grants=held(session, user.id),
+        groups=frozenset(user.groups),
+        scopes=None if row.scopes is None else frozenset(row.scopes),
+    )
 
 
 def touch_session(session: Session, at: datetime, token: str, lasts: timedelta) -> None:
     """Note that a sign-in is in use, so that it does not end by idling."""
-    session.execute(
-        update(tables.Session)
-        .where(tables.Session.token_digest == _digest(token), tables.Session.csrf != "")
-        .values(seen_at=at, expires_at=at + lasts)
-    )
+    row = session.get(tables.Session, _digest(token))
+    if row is not None and row.csrf:
+        row.seen_at, row.expires_at = at, min(at + lasts, row.ends_at)
 
 
 def close_session(session: Session, at: datetime, token: str, account: Account) -> None:

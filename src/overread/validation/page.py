@@ -1,0 +1,107 @@
+"""A project's case page, declared: what stands on it, and how numbers over time are read.
+
+This is what ``page:`` in ``projects/*.yaml`` holds. A project that says nothing gets a page that
+fits its results.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from overread.settings import Frozen
+
+Block = Literal["findings", "measurements", "plot", "form", "objects", "provenance", "text"]
+Column = Literal[
+    "date", "accession", "region", "source", "value", "change", "absolute change", "scanner"
+]
+View = Literal["viewer", "findings", "captures"]
+
+
+def parse_percent(value: Any) -> Any:
+    """Read ``25%`` as 25.0."""
+    if isinstance(value, str) and value.strip().endswith("%"):
+        return float(value.strip().removesuffix("%"))
+    raise ValueError(f"{value!r} is no percentage; write one as 25%")
+
+
+Percent = Annotated[float, BeforeValidator(parse_percent), Field(gt=0, le=100_000)]
+
+
+class Threshold(Frozen):
+    """When a change from baseline is one that counts.
+
+    Attributes
+    ----------
+    increase, decrease : float, optional
+        Per cent of the baseline, written ``25%``; what is at least as much is marked.
+    absolute : float, optional
+        In the measurement's unit: also marked is at least that much more than the baseline. Where
+        the baseline is zero this alone decides.
+    words : str
+        What it means, such as "progression".
+    """
+
+    increase: Percent | None = None
+    decrease: Percent | None = None
+    absolute: float | None = Field(default=None, gt=0)
+    words: str = Field(default="", max_length=40)
+
+
+class Series(Frozen):
+    """One quantity over a patient's exams, in table and plot.
+
+    Attributes
+    ----------
+    quantity : str
+        As the measurements name it.
+    regions : tuple of str
+        In this order; every region where left out.
+    title : str
+        What stands over it; the quantity where empty.
+    baseline : {"first", "nadir"}
+        From which exam changes are counted, until a reader chooses another.
+    threshold : Threshold, optional
+        Which changes are marked.
+    repeatability : float, optional
+        Per cent by which two measurements of the same state differ in 95 of 100 cases (the
+        repeatability coefficient), written ``12%``; drawn as a band around the threshold.
+    """
+
+    quantity: str = "volume"
+    regions: tuple[str, ...] = ()
+    title: str = Field(default="", max_length=60)
+    baseline: Literal["first", "nadir"] = "first"
+    threshold: Threshold | None = None
+    repeatability: Percent | None = None
+
+
+class Page(Frozen):
+    """What a case's page shows.
+
+    Attributes
+    ----------
+    blocks : tuple of str
+        What stands beside the images, from top to bottom.
+    views : tuple of str
+        What stands in the place of the images, the first one open; those that have nothing to show
+        are left out.
+    columns : tuple of str
+        Of the table of measurements.
+    series : tuple of Series
+        Numbers over time; where left out, each measured quantity's own.
+    prior : bool
+        Whether the viewer opens with the exam before it beside.
+    text : str
+        What the block ``text`` says: instructions to the reader.
+    """
+
+    blocks: tuple[Block, ...] = (
+        "text", "findings", "measurements", "plot", "form", "objects", "provenance",
+    )  # fmt: skip
+    views: tuple[View, ...] = ("findings", "viewer", "captures")
+    columns: tuple[Column, ...] = ("date", "accession", "region", "source", "value", "change")
+    series: tuple[Series, ...] = ()
+    prior: bool = True
+    text: str = Field(default="", max_length=4000)
