@@ -75,6 +75,7 @@ def upgrade() -> None:
         sa.Column("saved_at", WHEN),
         sa.Column("submitted_at", WHEN),
         sa.Column("amends", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
         sa.UniqueConstraint("enrolment_id", "reader_id", "amends"),
     )
     op.create_index("ix_reading_to_do", "reading", ["reader_id", "state", "rank", "ready_at", "id"])
