@@ -333,7 +333,7 @@ def read_seg(dataset: Dataset, source: Series) -> Mask | Probability:
         raise Refused(f"object {dataset.get('SOPInstanceUID')} is no Segmentation")
     check_frame(dataset, source)
     grid = lay_out(source)
-    segments = tuple(_segment(item) for item in dataset.SegmentSequence if item.SegmentNumber)
+    segments = segments_of(dataset)
     frames = _frames(dataset, grid)
     where = (grid.affine, segments, str(dataset.get("FrameOfReferenceUID", "")))
     kind = np.uint8 if max(segment.number for segment in segments) < 256 else np.uint16
@@ -365,16 +365,43 @@ def _frames(dataset: Dataset, grid: Grid) -> list[tuple[int | None, int, NDArray
             f"segmentation {dataset.SOPInstanceUID} has frames of {dataset.Rows} × "
             f"{dataset.Columns}, its images {grid.shape[1]} × {grid.shape[2]}"
         )
+    places = frame_places(dataset, grid)
+    return [
+        (number, index, frame)
+        for (number, index), frame in zip(places, pixels, strict=True)
+    ]
+
+
+def frame_places(dataset: Dataset, grid: Grid) -> list[tuple[int | None, int]]:
+    """Say of each frame of a Segmentation, which segment it is of and on which slice it lies.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        A Segmentation; its pixels are not looked at.
+    grid : Grid
+        The planes of its source images.
+
+    Returns
+    -------
+    list of (int or None, int)
+        Segment number, none in a label map, and slice index.
+
+    Raises
+    ------
+    Refused
+        A frame says not where it is, or lies on none of the images.
+    """
     label_map = dataset.get("SegmentationType") == "LABELMAP"
     found = []
-    for item, frame in zip(dataset.PerFrameFunctionalGroupsSequence, pixels, strict=True):
+    for item in dataset.PerFrameFunctionalGroupsSequence:
         identified = group(item, "SegmentIdentificationSequence", dataset)
         position = group(item, "PlanePositionSequence", dataset)
         if position is None or (identified is None and not label_map):
             raise Refused(f"segmentation {dataset.SOPInstanceUID}: a frame says not where it is")
         number = int(identified.ReferencedSegmentNumber) if identified else None
         index = _slice_at(np.array(position.ImagePositionPatient, dtype=float), grid)
-        found.append((number, index, frame))
+        found.append((number, index))
     return found
 
 
@@ -400,6 +427,11 @@ def _slice_at(position: NDArray[np.float64], grid: Grid) -> int:
             f"a frame of the segmentation lies {distance[nearest]:.2f} mm from the nearest image"
         )
     return nearest
+
+
+def segments_of(dataset: Dataset) -> tuple[Segment, ...]:
+    """Return the segments that a Segmentation describes; the background of a label map is none."""
+    return tuple(_segment(item) for item in dataset.SegmentSequence if item.SegmentNumber)
 
 
 def _segment(item: Dataset) -> Segment:

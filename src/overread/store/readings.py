@@ -186,6 +186,7 @@ def amend(session: Session, at: datetime, reading: Reading, reason: str) -> Read
         row = Reading(
             enrolment_id=reading.enrolment_id,
             project=reading.project,
+            pipeline=reading.pipeline,
             reader_id=reading.reader_id,
             ready_at=reading.ready_at,
             rank=reading.rank,

@@ -1,16 +1,45 @@
 """What an actor may see of what is kept: conditions for queries.
 
 A project's people see the project's cases: the exams that are enrolled in it, with the images of
-their studies. What is in no project is for those who hold their role for the whole site.
+their studies. What is in no project is for those who hold their role for the whole site. What a
+reader has edited is for that reader, and for those who see the readings of others: else one reader
+would be led by another.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, or_, select, true
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, and_, or_, select, true
 from sqlalchemy.orm import Session, aliased
 
 from overread.store.tables import Enrolment, Exam, ExamInstance, Instance, Result
-from overread.validation.permissions import Reach
+from overread.validation.permissions import Actor, Reach, reach
+
+
+@dataclass(frozen=True)
+class Sight:
+    """How far somebody sees.
+
+    Attributes
+    ----------
+    name : str
+        Whose own edits these are.
+    cases : Reach
+        Where cases and their images are seen.
+    edits : Reach
+        Where what others have edited is seen, too.
+    """
+
+    name: str
+    cases: Reach
+    edits: Reach
+
+
+def sight(actor: Actor | None) -> Sight:
+    """Say how far an actor sees; nowhere, where nobody has signed in."""
+    name = actor.name if actor is not None else ""
+    return Sight(name, reach(actor, "image.see"), reach(actor, "reading.see"))
 
 
 def exams(where: Reach) -> ColumnElement[bool]:
@@ -22,16 +51,35 @@ def exams(where: Reach) -> ColumnElement[bool]:
     )
 
 
-def instances(where: Reach) -> ColumnElement[bool]:
-    """Return the condition that an instance is within reach.
+def results(seen: Sight) -> ColumnElement[bool]:
+    """Return the condition that a result is seen: its exam is, and it is no edit of another's."""
+    return _of_exam(seen.cases) & (_of_model_or(seen) | _of_exam(seen.edits))
+
+
+def instances(seen: Sight) -> ColumnElement[bool]:
+    """Return the condition that an instance is seen.
 
     An image is, where its study, of its patient, has an exam that is. What was made of images is,
-    where it is the result of such an exam.
+    where it is the result of such an exam. Neither is, where it is another's edit.
     """
-    if where.everywhere:
-        return true()
+    within = true() if seen.cases.everywhere else or_(_is_of_study(seen.cases), _is_made(seen))
+    if seen.edits.everywhere:
+        return within
+    of_another = (
+        select(Result.id)
+        .where(
+            Result.instance_id == Instance.id,
+            ~_of_model_or(seen),
+            ~_of_exam(seen.edits),
+        )
+        .exists()
+    )
+    return and_(within, ~of_another)
+
+
+def _is_of_study(where: Reach) -> ColumnElement[bool]:
     member = aliased(Instance)
-    in_study = (
+    return (Instance.standing != "ours") & (
         select(member.id)
         .join(ExamInstance, ExamInstance.instance_id == member.id)
         .join(Exam, Exam.id == ExamInstance.exam_id)
@@ -42,12 +90,20 @@ def instances(where: Reach) -> ColumnElement[bool]:
         )
         .exists()
     )
-    made = (
-        select(Result.instance_id)
-        .join(Exam, Exam.id == Result.exam_id)
-        .where(exams(where), Result.instance_id.is_not(None))
-    )
-    return or_((Instance.standing != "ours") & in_study, Instance.id.in_(made))
+
+
+def _is_made(seen: Sight) -> ColumnElement[bool]:
+    return select(Result.id).where(Result.instance_id == Instance.id, results(seen)).exists()
+
+
+def _of_model_or(seen: Sight) -> ColumnElement[bool]:
+    return Result.author.in_(["", seen.name])
+
+
+def _of_exam(where: Reach) -> ColumnElement[bool]:
+    if where.everywhere:
+        return true()
+    return Result.exam_id.in_(select(Exam.id).where(exams(where)))
 
 
 def projects_of(session: Session, root_id: str) -> frozenset[str]:
