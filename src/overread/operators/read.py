@@ -1,12 +1,20 @@
-"""Read the pixels of a series."""
+"""Read the pixels of a series, or what was drawn on it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
+import numpy as np
+
+from overread.dicom.codes import Segment
+from overread.dicom.edited import match
+from overread.dicom.provenance import DerivedObject
+from overread.dicom.seg import read_seg
 from overread.dicom.stacks import Arrangement, Policies, Split, arrange
 from overread.dicom.study import Series
-from overread.dicom.volume import Volume, read_planes
+from overread.dicom.volume import Mask, Volume, read_planes
+from overread.errors import Refused
 from overread.pipelines.ports import Account
 
 
@@ -90,3 +98,59 @@ def _account(series: Series, arrangement: Arrangement, account: Account) -> None
         frames = len(arrangement.planes) + len(arrangement.left_out)
         account.notes.append(f"{len(arrangement.planes)} of {frames} frames were read")
     account.notes.extend(arrangement.notes)
+
+
+def read_segmentation(
+    segmentation: DerivedObject | Series,
+    source: Series,
+    account: Account,
+    *,
+    segments: tuple[Segment, ...] = (),
+) -> Mask:
+    """Read a Segmentation as a mask on the grid of its source images.
+
+    Such as one that came with the exam, that a program made, or that a reader has edited.
+
+    Parameters
+    ----------
+    segmentation : DerivedObject or Series
+        The one object.
+    source : Series
+        The images that it was drawn on.
+    segments : list of Segment, optional
+        What its segments are taken for, by label, or by number where they have no name: the mask
+        then has these numbers and codes, whatever the object says. Its own unless given.
+
+    Returns
+    -------
+    Mask
+        On the grid of the source.
+
+    Raises
+    ------
+    GeometryError
+        The source images make no regular grid.
+    Refused
+        It is no Segmentation or more than one object, lies elsewhere than the images, holds
+        probabilities or segments that overlap, or has a segment that is none of the given.
+    """
+    if isinstance(segmentation, Series):
+        if len(segmentation.instances) != 1:
+            raise Refused(f"{len(segmentation.instances)} objects; one Segmentation was expected")
+        dataset = segmentation.instances[0].dataset()
+    else:
+        dataset = segmentation.dataset
+    mask = read_seg(dataset, source)
+    if not isinstance(mask, Mask):
+        raise Refused(
+            "the segmentation holds probabilities, or segments that overlap; where a voxel is of "
+            "two segments, leave it to one"
+        )
+    account.used.append((str(dataset.SOPInstanceUID), "the segmentation"))
+    if not segments:
+        return mask
+    meant = match(mask.segments, segments)
+    numbers = np.zeros(max([*meant, int(mask.array.max())]) + 1, np.uint16)
+    for number, segment in meant.items():
+        numbers[number] = segment.number
+    return replace(mask, array=numbers[mask.array], segments=segments)

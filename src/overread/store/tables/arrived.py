@@ -179,8 +179,12 @@ class Exam(Base):
     __table_args__ = (
         UniqueConstraint("root_id", "revision"),
         Index(None, "pipeline", "group", "state"),
-        Index(None, "state"),
+        Index(None, "state", "opened_at", "id"),
         Index(None, "accession"),
+        Index(None, "patient_id", "issuer"),
+        Index(None, "name_key", "id"),
+        Index(None, "opened_at", "id"),
+        Index(None, "pipeline", "opened_at", "id"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
@@ -194,6 +198,8 @@ class Exam(Base):
     patient_id: Mapped[str]
     issuer: Mapped[str]
     patient_name: Mapped[str]
+    name_key: Mapped[str] = mapped_column(KEY, default=_name_key)
+    """The name as `name_key` makes it, for the search; made where the row is."""
     study_uid: Mapped[str]
     accession: Mapped[str]
     study_date: Mapped[str]

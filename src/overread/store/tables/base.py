@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -11,6 +13,7 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     MetaData,
+    String,
     TypeDecorator,
 )
 from sqlalchemy.orm import DeclarativeBase
@@ -48,6 +51,24 @@ class UTCDateTime(TypeDecorator[datetime]):
 def new_id() -> str:
     """Make an opaque identifier (32 hexadecimal digits, random)."""
     return uuid4().hex
+
+
+KEY = String().with_variant(String(collation="C"), "postgresql")
+"""Text that is compared by its code points everywhere, so that an index finds a prefix."""
+
+
+def name_key(name: str) -> str:
+    """Write a person's name (PN), or a part of it, as the search compares it.
+
+    Small letters without accents, components and groups parted by one space.
+    """
+    plain = unicodedata.normalize("NFKD", name).casefold()
+    bare = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    return " ".join(re.split(r"[\s^=,]+", bare)).strip()
+
+
+def _name_key(context: Any) -> str:
+    return name_key(context.get_current_parameters()["patient_name"])
 
 
 class Base(DeclarativeBase):

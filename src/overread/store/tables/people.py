@@ -71,7 +71,19 @@ class Enrolment(Base):
     """An exam that is a case of a project; links name it by its id."""
 
     __tablename__ = "enrolment"
-    __table_args__ = (UniqueConstraint("project", "root_id"), Index(None, "root_id"))
+    __table_args__ = (
+        UniqueConstraint("project", "root_id"),
+        Index(None, "root_id"),
+        Index(None, "project", "enrolled_at", "id"),
+        Index(None, "project", "pipeline", "enrolled_at", "id"),
+        Index(
+            "ix_enrolment_not_ready",
+            "project",
+            "enrolled_at",
+            sqlite_where=text("ready_at IS NULL"),
+            postgresql_where=text("ready_at IS NULL"),
+        ),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
     project: Mapped[str]
@@ -90,13 +102,24 @@ class Reading(Base):
     __tablename__ = "reading"
     __table_args__ = (
         UniqueConstraint("enrolment_id", "reader_id", "amends"),
-        Index("ix_reading_to_do", "reader_id", "state", "rank", "ready_at", "id"),
+        Index(
+            "ix_reading_queue",
+            "reader_id",
+            "state",
+            "project",
+            "pipeline",
+            "rank",
+            "ready_at",
+            "id",
+        ),
         Index(None, "project", "state"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
     enrolment_id: Mapped[str] = mapped_column(ForeignKey("enrolment.id"))
     project: Mapped[str]
+    pipeline: Mapped[str] = mapped_column(default="")
+    """Project and pipeline as the enrolment has them, so that one index serves every list."""
     reader_id: Mapped[str] = mapped_column(ForeignKey("user.id"))
     state: Mapped[str]
     """``open``, ``draft``, ``submitted``, or ``withdrawn`` (no longer to be done)."""

@@ -15,7 +15,11 @@ class Job(Base):
     """One run of one pipeline version on one exam revision."""
 
     __tablename__ = "job"
-    __table_args__ = (Index(None, "exam_id"), Index(None, "state"), Index(None, "created_at"))
+    __table_args__ = (
+        Index(None, "exam_id"),
+        Index(None, "state", "created_at", "id"),
+        Index(None, "created_at"),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
     exam_id: Mapped[str] = mapped_column(ForeignKey("exam.id"))

@@ -3,6 +3,9 @@
 import sqlalchemy as sa
 from alembic import op
 
+from overread.store import tally
+from overread.store.tables import name_key
+
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
@@ -56,11 +59,20 @@ def upgrade() -> None:
         sa.UniqueConstraint("project", "root_id", name="uq_enrolment_project_root_id"),
     )
     op.create_index("ix_enrolment_root_id", "enrolment", ["root_id"])
+    by_time = ["enrolled_at", "id"]
+    op.create_index("ix_enrolment_project_enrolled_at_id", "enrolment", ["project", *by_time])
+    op.create_index(
+        "ix_enrolment_project_pipeline_enrolled_at_id",
+        "enrolment",
+        ["project", "pipeline", *by_time],
+    )
+    _partial("ix_enrolment_not_ready", "enrolment", ["project", "enrolled_at"], "ready_at IS NULL")
     op.create_table(
         "reading",
         sa.Column("id", sa.String(), primary_key=True),
         sa.Column("enrolment_id", sa.String(), sa.ForeignKey("enrolment.id"), nullable=False),
         sa.Column("project", sa.String(), nullable=False),
+        sa.Column("pipeline", sa.String(), nullable=False),
         sa.Column("reader_id", sa.String(), sa.ForeignKey("user.id"), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("rank", sa.Integer(), nullable=False),
@@ -78,8 +90,14 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(), nullable=False),
         sa.UniqueConstraint("enrolment_id", "reader_id", "amends"),
     )
-    op.create_index("ix_reading_to_do", "reading", ["reader_id", "state", "rank", "ready_at", "id"])
+    op.create_index(
+        "ix_reading_queue",
+        "reading",
+        ["reader_id", "state", "project", "pipeline", "rank", "ready_at", "id"],
+    )
     op.create_index("ix_reading_project_state", "reading", ["project", "state"])
+    _make_lists()
+    _make_search()
     op.add_column("result", sa.Column("author", sa.String(), nullable=False, server_default=""))
     op.add_column("result", sa.Column("edits", sa.String()))
     op.add_column("job", sa.Column("edits", sa.String()))
@@ -87,7 +105,82 @@ def upgrade() -> None:
     op.add_column("audit", sa.Column("session", sa.String(), nullable=False, server_default=""))
 
 
+def _partial(name: str, table: str, columns: list[str], where: str) -> None:
+    condition = sa.text(where)
+    op.create_index(name, table, columns, sqlite_where=condition, postgresql_where=condition)
+
+
+def _make_lists() -> None:
+    """Make what the worklist and its notices stand on."""
+    op.create_table(
+        "tally",
+        sa.Column("reader_id", sa.String(), primary_key=True),
+        sa.Column("state", sa.String(), primary_key=True),
+        sa.Column("project", sa.String(), primary_key=True),
+        sa.Column("pipeline", sa.String(), primary_key=True),
+        sa.Column("rank", sa.Integer(), primary_key=True, autoincrement=False),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.Column("changes", sa.Integer(), nullable=False),
+    )
+    for statement in tally.triggers(op.get_bind().dialect.name):
+        op.execute(statement)
+    op.create_table(
+        "considered",
+        sa.Column("project", sa.String(), primary_key=True),
+        sa.Column("rule", sa.String(), nullable=False),
+        sa.Column("at", WHEN, nullable=False),
+        sa.Column("exam_id", sa.String(), nullable=False),
+    )
+    op.create_table(
+        "notice",
+        sa.Column("id", sa.String(), primary_key=True),
+        sa.Column("enrolment_id", sa.String(), sa.ForeignKey("enrolment.id"), nullable=False),
+        sa.Column("channel", sa.String(), nullable=False),
+        sa.Column("user_id", sa.String(), nullable=False),
+        sa.Column("urgent", sa.Boolean(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("error", sa.String(), nullable=False),
+        sa.Column("created_at", WHEN, nullable=False),
+        sa.Column("next_at", WHEN, nullable=False),
+        sa.UniqueConstraint("enrolment_id", "channel", "user_id", "urgent"),
+    )
+    _partial("ix_notice_waiting", "notice", ["next_at"], "state = 'waiting'")
+
+
+def _make_search() -> None:
+    """Make what the lists of cases are found and ordered by."""
+    key = sa.String().with_variant(sa.String(collation="C"), "postgresql")
+    op.add_column("exam", sa.Column("name_key", key, nullable=False, server_default=""))
+    exam = sa.table("exam", sa.column("id"), sa.column("patient_name"), sa.column("name_key"))
+    connection = op.get_bind()
+    for row in connection.execute(sa.select(exam.c.id, exam.c.patient_name)).all():
+        found = sa.update(exam).where(exam.c.id == row.id)
+        connection.execute(found.values(name_key=name_key(row.patient_name)))
+    op.create_index("ix_exam_patient_id_issuer", "exam", ["patient_id", "issuer"])
+    op.create_index("ix_exam_name_key_id", "exam", ["name_key", "id"])
+    op.create_index("ix_exam_opened_at_id", "exam", ["opened_at", "id"])
+    op.create_index("ix_exam_pipeline_opened_at_id", "exam", ["pipeline", "opened_at", "id"])
+    for table, moment in (("exam", "opened_at"), ("job", "created_at")):
+        op.drop_index(f"ix_{table}_state", table)
+        op.create_index(f"ix_{table}_state_{moment}_id", table, ["state", moment, "id"])
+
+
+def _drop_lists() -> None:
+    for table, moment in (("exam", "opened_at"), ("job", "created_at")):
+        op.drop_index(f"ix_{table}_state_{moment}_id", table)
+        op.create_index(f"ix_{table}_state", table, ["state"])
+    for name in ("pipeline_opened_at_id", "opened_at_id", "name_key_id", "patient_id_issuer"):
+        op.drop_index(f"ix_exam_{name}", "exam")
+    op.drop_column("exam", "name_key")
+    for statement in tally.without_triggers(op.get_bind().dialect.name):
+        op.execute(statement)
+    for name in ("notice", "considered", "tally"):
+        op.drop_table(name)
+
+
 def downgrade() -> None:
+    _drop_lists()
     for name, columns in {
         "audit": ("session", "address"), "job": ("edits",), "result": ("edits", "author"),
     }.items():  # fmt: skip
