@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.uid import LabelMapSegmentationStorage, SegmentationStorage
+from pydicom.uid import SegmentationStorage
 
 from overread.dicom.codes import Segment
 from overread.dicom.encoded import UNREADABLE
@@ -20,8 +20,8 @@ from overread.dicom.seg import frame_places, segments_of
 from overread.dicom.study import Series
 from overread.errors import Refused
 
-SEGMENTATIONS = (str(SegmentationStorage), str(LabelMapSegmentationStorage))
-"""SOP classes of what can be an edit."""
+SEGMENTATIONS = (str(SegmentationStorage), "1.2.840.10008.5.1.4.1.1.66.7")
+"""SOP classes of what can be an edit: Segmentation, and Label Map Segmentation."""
 
 SAME_DIRECTION = 1e-4
 """How far direction cosines of segmentation and images may differ."""
@@ -114,7 +114,9 @@ def _check_grid(header: Dataset, grid: Grid) -> None:
             - np.array([*plane.along_row, *plane.along_column])
         ).max()
         if apart > SAME_DIRECTION:
-            raise Refused("the segmentation is turned against its images; draw on the original ones")
+            raise Refused(
+                "the segmentation is turned against its images; draw on the original ones"
+            )
     measured = group(frame, "PixelMeasuresSequence", header)
     if measured is not None:
         spacing = np.array(measured.PixelSpacing, dtype=float)

@@ -366,10 +366,7 @@ def _frames(dataset: Dataset, grid: Grid) -> list[tuple[int | None, int, NDArray
             f"{dataset.Columns}, its images {grid.shape[1]} × {grid.shape[2]}"
         )
     places = frame_places(dataset, grid)
-    return [
-        (number, index, frame)
-        for (number, index), frame in zip(places, pixels, strict=True)
-    ]
+    return [(number, index, frame) for (number, index), frame in zip(places, pixels, strict=True)]
 
 
 def frame_places(dataset: Dataset, grid: Grid) -> list[tuple[int | None, int]]:

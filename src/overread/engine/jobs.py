@@ -21,6 +21,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from overread.engine import fhir, site_tables
+from overread.engine.edits import lay_out_edited
 from overread.engine.folders import JobFolders, digests
 from overread.engine.headers import origin_of
 from overread.engine.keeping import keep_results
@@ -227,10 +228,13 @@ class Jobs:
         for model in job.models:
             for file, digest in weights(self.site, model):
                 verify(file, digest)
-        self.folders.fetch(job_id).lay_out(
+        folder = self.folders.fetch(job_id)
+        folder.lay_out(
             (self.archive.path(instance.key), origin_of(arrival, association))
             for instance, arrival, association in rows
         )
+        with self.database.read() as session:
+            lay_out_edited(session, self.archive, folder, session.get_one(Job, job_id))
 
     def _step_of(self, name: str, child: Child) -> Callable[[str, int], None]:
         def step(job_id: str, attempt: int) -> None:

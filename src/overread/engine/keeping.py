@@ -125,9 +125,11 @@ def keep_results(
             version=1,
             supersedes=None,
             superseded_by=None,
+            author="",
             created_at=now,
         )
-        _supersede(session, exam, result)
+        _sign(session, job, result)
+        supersede(session, exam, result)
         session.add(result)
         if instance is not None:
             _send(session, job, instance, now)
@@ -204,32 +206,57 @@ def _content(
     data = {
         "sop_instance_uid": made.uid,
         "series_uid": instance.series_uid,
-        "segments": [_plain(asdict(segment)) for segment in made.segments],
+        "segments": [plain(asdict(segment)) for segment in made.segments],
     }
     return made.kind, data, instance.digest, instance
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value as JSON would give it back."""
     return json.loads(json.dumps(value, default=str))
 
 
-def _supersede(session: Session, exam: Exam, result: Result) -> None:
-    """Let a result take the place of the current one of that name, of any revision of its exam."""
+def _sign(session: Session, job: Job, result: Result) -> None:
+    """Say whose edit a result measures, and what its own values stand beside."""
+    if job.edits is None:
+        return
+    edited = session.get_one(Result, job.edits)
+    model = session.get_one(Result, edited.edits)
+    result.author, result.version = edited.author, edited.version
+    result.model, result.model_version = edited.model, edited.model_version
+    result.model_digest = edited.model_digest
+    result.edits = session.scalar(
+        select(Result.id).where(Result.job_id == model.job_id, Result.name == result.name)
+    )
+
+
+def supersede(session: Session, exam: Exam, result: Result) -> None:
+    """Let a result take the place of its author's current one of that name, whatever the revision.
+
+    What a model made is superseded by what a model makes, an edit by an edit of the same reader.
+    """
     current = session.scalars(
         select(Result)
         .join(Exam, Exam.id == Result.exam_id)
         .where(
             Exam.root_id == exam.root_id,
             Result.name == result.name,
+            Result.author == result.author,
             Result.superseded_by.is_(None),
             Result.job_id != result.job_id,
         )
         .order_by(Result.version.desc())
     ).all()
+    if not current:
+        return
+    result.supersedes = current[0].id
+    if not result.author:
+        result.version = current[0].version + 1
     for old in current:
-        old.superseded_by = result.id
-    if current:
-        result.supersedes, result.version = current[0].id, current[0].version + 1
+        if old.version > result.version:  # an edit that was drawn later, and measured sooner
+            result.superseded_by, result.supersedes = old.id, None
+        else:
+            old.superseded_by = result.id
 
 
 def _send(session: Session, job: Job, instance: Instance, now: datetime) -> None:

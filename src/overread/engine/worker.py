@@ -25,6 +25,7 @@ from overread.engine.opening import operator_folder
 from overread.engine.outside import clean
 from overread.engine.reloading import OwnOperators
 from overread.engine.sandbox import Box, Children
+from overread.engine.sealing import Sealer, heads_file
 from overread.engine.workflows import Workflows
 from overread.errors import UsageError
 from overread.site import SiteFolder
@@ -142,6 +143,7 @@ def _work(site: SiteFolder, stop: Event, name: str, limits: Box) -> None:
         work=work_folder(site),
         keep_work=site.settings.engine.keep_work,
     )
+    sealer = Sealer(database, name, heads_file(site.settings.data))
     janitor.sign_in(datetime.now(UTC))
     children.warm()
     workflows.launch({QUEUE: jobs.queue(), **deliveries.queues()})
@@ -160,6 +162,7 @@ def _work(site: SiteFolder, stop: Event, name: str, limits: Box) -> None:
         _Task("settle", 1.0, gatherer.settle),
         _Task("deliver", 0.1, deliveries.tick),
         _Task("enqueue", 1.0, sweep),
+        _Task("seal the audit", 0.5, sealer.round),
         _Task("sign of life", 5.0, janitor.beat),
         _Task("take over", 10.0, janitor.round),
         _Task("unknown destinations", 60.0, deliveries.give_up_unknown),

@@ -1,13 +1,22 @@
 """Identity: who is signing in.
 
-An identity plugin answers one question: are this name and this secret those of a person who may
-sign in? Accounts that this house keeps itself come through `Accounts`, which the store implements.
+An identity plugin answers one question: is this a person who may sign in? Either it is asked with a
+name and a password (`Identity`), or it sends the browser to a provider that asks by itself, and
+reads what the browser brings back (`Provider`). What the person may do is decided elsewhere, by
+the roles that the site gives names and groups.
+
+A plugin is made with the accounts of this house, its own settings (``identity.with``), and the site
+folder, from which its files are named. It raises `ValueError` where the settings do not fit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
+
+from overread.errors import OverreadError
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,28 @@ class Account:
     origin: str = "local"
 
 
+@dataclass(frozen=True)
+class Person:
+    """Who has shown to be whom, as an identity plugin says it.
+
+    Attributes
+    ----------
+    name : str
+        The name to sign in with, as the plugin writes it.
+    subject : str
+        What the plugin calls the person for good; empty where it has nothing but the name.
+    groups : frozenset of str
+        Groups that the person is in, as the plugin names them.
+    email : str
+        Where the person gets mail; empty where the plugin does not say.
+    """
+
+    name: str
+    subject: str = ""
+    groups: frozenset[str] = frozenset()
+    email: str = ""
+
+
 class Accounts(Protocol):
     """Where accounts are looked up."""
 
@@ -47,15 +78,103 @@ class Accounts(Protocol):
         ...
 
 
-class Identity(Protocol):
-    """What an identity plugin does. It is made with the `Accounts` of this house."""
+class Nobody:
+    """A house without accounts: with it a plugin is made only to check its settings."""
 
-    def sign_in(self, name: str, password: str) -> Account | None:
-        """Return the person's account, or none; never say which of name and password was wrong.
+    def find(self, _name: str) -> Account | None:
+        """Return none."""
+        return None
+
+    def replace_secret(self, _account: Account, _secret: str) -> None:
+        """Do nothing."""
+
+
+class Identity(Protocol):
+    """A plugin that is asked with a name and a password."""
+
+    def sign_in(self, name: str, password: str) -> Person | None:
+        """Return the person, or none; never say which of name and password was wrong.
 
         Raises
         ------
         Unavailable
             The directory that knows does not answer.
+        """
+        ...
+
+
+class NotProven(OverreadError):
+    """What came back from a provider does not show who somebody is; the message says why."""
+
+
+@dataclass(frozen=True)
+class Errand:
+    """A browser's way to a provider and back.
+
+    Attributes
+    ----------
+    url : str
+        Where the browser is sent.
+    kept : mapping of str to str
+        What the browser keeps until it comes back, and shows to nobody else; ``state`` is in it.
+    """
+
+    url: str
+    kept: Mapping[str, str]
+
+
+class Provider(Protocol):
+    """A plugin that sends the browser elsewhere to sign in.
+
+    Attributes
+    ----------
+    title : str
+        What the provider is called on the sign-in page.
+    """
+
+    title: str
+
+    def send(self, back: str) -> Errand:
+        """Return where to send a browser, that comes back to the address ``back``.
+
+        Raises
+        ------
+        Unavailable
+            The provider does not answer.
+        """
+        ...
+
+    def receive(
+        self, back: str, kept: Mapping[str, str], brought: Mapping[str, str], now: datetime
+    ) -> Person:
+        """Return who a browser that has come back belongs to.
+
+        Parameters
+        ----------
+        back : str
+            The address that it came back to.
+        kept : mapping
+            As of the errand.
+        brought : mapping
+            The query that the provider sent it with.
+        now : datetime
+            Aware.
+
+        Raises
+        ------
+        NotProven
+            It does not show who it is.
+        Unavailable
+            The provider does not answer.
+        """
+        ...
+
+    def leaving(self, to: str) -> str:
+        """Return where one signs out of the provider too; empty where it has no such address.
+
+        Parameters
+        ----------
+        to : str
+            Where the provider may send the browser afterwards.
         """
         ...

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from overread.errors import UsageError
-from overread.identity import Account, Accounts
+from overread.identity import Accounts, Person
 
 MINIMUM_LENGTH = 8
 """Characters that a password has at least (NIST SP 800-63B, section 5.1.1.2)."""
@@ -37,15 +40,20 @@ def _decoy() -> str:
 
 
 class Local:
-    """Sign-in against the accounts of this house."""
+    """Sign-in against the accounts of this house. It has no settings."""
 
-    def __init__(self, accounts: Accounts) -> None:
+    def __init__(
+        self, accounts: Accounts, settings: Mapping[str, Any] | None = None, root: Path = Path()
+    ) -> None:
+        del root
+        if settings:
+            raise ValueError(f"local has no settings, but is given {', '.join(sorted(settings))}")
         self._accounts = accounts
 
-    def sign_in(self, name: str, password: str) -> Account | None:
-        """Return the account, or none. An unknown name takes as long as a wrong password."""
+    def sign_in(self, name: str, password: str) -> Person | None:
+        """Return the person, or none. An unknown name takes as long as a wrong password."""
         account = self._accounts.find(name)
-        usable = account is not None and not account.disabled
+        usable = account is not None and not account.disabled and account.origin == "local"
         secret = account.secret if account is not None and usable else _decoy()
         try:
             _hasher.verify(secret, password)
@@ -55,4 +63,4 @@ class Local:
             return None
         if _hasher.check_needs_rehash(secret):
             self._accounts.replace_secret(account, _hasher.hash(password))
-        return account
+        return Person(account.name)

@@ -117,9 +117,7 @@ def remeasuring(
 def _measuring(pipeline: Pipeline, operators: Mapping[str, Signature]) -> list[str]:
     """List the results that hold measurements."""
     return [
-        name
-        for name in pipeline.results
-        if _makes(pipeline.steps[name], operators) is Measurements
+        name for name in pipeline.results if _makes(pipeline.steps[name], operators) is Measurements
     ]
 
 

@@ -1,33 +1,39 @@
-"""Sign-in, sign-out, and the guard at every door.
+"""The guard at every door: who is there, and what they may do.
 
-The cookie holds a random token and nothing else. Every form carries the sign-in's own CSRF token;
-the sign-in form, which has no sign-in yet, carries one that its own cookie repeats.
+The cookie holds a random token and nothing else. What a cookie speaks for and changes anything has
+to carry the sign-in's own CSRF token too: in the header ``X-CSRF-Token``, or as the field ``csrf``
+of a form. A bearer token needs none, since no browser adds it by itself.
 """
 
 from __future__ import annotations
 
 import hmac
-import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Form, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi import Request
+from fastapi.responses import Response
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
-from overread.portal.state import Here, Portal, portal_of
-from overread.store import users
+from overread.portal.state import Portal, portal_of
+from overread.store import users, visible
 from overread.store.audit import record
 from overread.store.users import Signed
 from overread.validation.permissions import Actor, may
 
-_COOKIE, _FORM_COOKIE = "overread", "overread-form"
-_TOUCH_AFTER = timedelta(minutes=1)
+COOKIE = "overread"
+"""Of the sign-in."""
 
-router = APIRouter(include_in_schema=False)
+_TOUCH_AFTER = timedelta(minutes=1)
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+_TOKENLESS = ("/dicom-web/", "/sign-in")
+"""Where a cookie may act without token: a DICOM body is none that another site's form can send,
+and `same_origin` refuses its scripts; the sign-in form has a token of its own."""
 
 
 class NotSignedIn(Exception):
@@ -38,26 +44,40 @@ class Forbidden(Exception):
     """Somebody is signed in who may not; the application answers 403 with the reason."""
 
 
-def own_path(target: str) -> str:
-    """Return where to go after sign-in: a path of this portal, or ``/`` for anything else."""
-    own = target.startswith("/") and not target.startswith("//")
-    return target if own and target.isprintable() and "\\" not in target else "/"
+def cookie_name(request: Request, name: str) -> str:
+    """Return what a cookie of ours is called.
+
+    Over TLS its prefix makes the browser refuse one that another host or plain HTTP has set.
+    """
+    return f"__Host-{name}" if request.url.scheme == "https" else name
 
 
-def _is_tls(request: Request) -> bool:
-    return request.url.scheme == "https"
+def set_cookie(
+    response: Response, request: Request, name: str, value: str, *, lasts: timedelta | None = None
+) -> None:
+    """Set a cookie of ours, out of reach of scripts; one that lasts nothing is deleted.
+
+    In a frame of another site's page a browser sends only cookies that are marked for that. So
+    where the site names hosts that may embed it, and over TLS, they are: each for the pages of the
+    one host that it was set under (``Partitioned``). They are ``Lax`` everywhere else.
+    """
+    tls = request.url.scheme == "https"
+    framed = tls and bool(portal_of(request).site.settings.portal.embed)
+    parts = [f"{cookie_name(request, name)}={value}", "HttpOnly", "Path=/"]
+    parts.append("SameSite=None" if framed else "SameSite=Lax")
+    parts += ["Secure"] * tls + ["Partitioned"] * framed
+    if lasts is not None:
+        parts.append(f"Max-Age={int(lasts.total_seconds())}")
+    # Written out, since the standard library knows the attribute from Python 3.14 on.
+    response.headers.append("set-cookie", "; ".join(parts))
 
 
-def _cookie_name(request: Request, name: str) -> str:
-    # The prefix makes the browser refuse a cookie that another host or plain HTTP has set.
-    return f"__Host-{name}" if _is_tls(request) else name
-
-
-def _token(request: Request) -> str:
+def token_of(request: Request) -> str:
+    """Return the token that a request comes with, as bearer or in its cookie; empty for none."""
     scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and bearer:
         return bearer.strip()
-    return request.cookies.get(_cookie_name(request, _COOKIE), "")
+    return request.cookies.get(cookie_name(request, COOKIE), "")
 
 
 def signed_in(request: Request) -> Signed | None:
@@ -69,21 +89,36 @@ def signed_in(request: Request) -> Signed | None:
     return signed
 
 
+def still_signed_in(request: Request) -> Signed | None:
+    """Return who is signed in by now: for an answer that lasts, such as a stream of events."""
+    return _find(portal_of(request), token_of(request))
+
+
 def _look_up(request: Request, portal: Portal) -> Signed | None:
-    token = _token(request)
-    if not token:
-        return None
+    token = token_of(request)
+    signed = _find(portal, token)
+    # A page that polls or listens is nobody's activity; a form that saves what is typed is.
+    by_itself = request.method in _SAFE and (
+        "hx-request" in request.headers
+        or "text/event-stream" in request.headers.get("accept", "")
+    )
     now = portal.now()
-    with portal.database.read() as session:
-        signed = users.find_session(session, now, token)
-    asks_by_itself = "hx-request" in request.headers  # a page that polls is nobody's activity
-    if signed is not None:  # the site's files give roles, too
-        given = portal.site.grants(signed.account.name, signed.groups)
-        signed = replace(signed, grants=signed.grants | given)
-    if signed is not None and not asks_by_itself and now - signed.seen_at >= _TOUCH_AFTER:
+    if signed is not None and not by_itself and now - signed.seen_at >= _TOUCH_AFTER:
         with portal.database.write() as session:
             users.touch_session(session, now, token, portal.site.settings.portal.session)
     return signed
+
+
+def _find(portal: Portal, token: str) -> Signed | None:
+    if not token:
+        return None
+    with portal.database.read() as session:
+        signed = users.find_session(session, portal.now(), token)
+    if signed is None:
+        return None
+    # The site's files give roles, too.
+    given = portal.site.grants(signed.account.name, signed.groups)
+    return replace(signed, grants=signed.grants | given)
 
 
 def actor_of(signed: Signed | None) -> Actor | None:
@@ -147,15 +182,34 @@ def tell(
 
 
 def check_csrf(signed: Signed, token: str) -> None:
-    """Refuse a form that is not of this sign-in.
+    """Refuse a form that is not of this sign-in; a bearer token needs none.
 
     Raises
     ------
     Forbidden
-        The token is another, or the sign-in is a bearer token, which answers no form.
+        The token is another.
     """
-    if not signed.csrf or not hmac.compare_digest(signed.csrf.encode(), token.encode()):
+    if signed.csrf and not hmac.compare_digest(signed.csrf.encode(), token.encode()):
         raise Forbidden("the form does not belong to this sign-in; load the page again")
+
+
+async def own_request(request: Request) -> None:
+    """Refuse what a browser was made to send: a dependency of the whole application.
+
+    Raises
+    ------
+    Forbidden
+        From `check_csrf`, for anything that a cookie speaks for and that is not only read.
+    """
+    if request.method in _SAFE or request.url.path.startswith(_TOKENLESS):
+        return
+    signed = await run_in_threadpool(signed_in, request)
+    if signed is None or not signed.csrf:
+        return
+    token = request.headers.get("x-csrf-token", "")
+    if not token and request.headers.get("content-type", "").startswith(_FORMS):
+        token = str((await request.form()).get("csrf", ""))
+    check_csrf(signed, token)
 
 
 def allow(
@@ -173,101 +227,14 @@ def allow(
         raise Forbidden(answer.reason)
 
 
-def _sign_in_page(
-    request: Request, portal: Portal, target: str, problem: str, status: int
-) -> Response:
-    name = _cookie_name(request, _FORM_COOKIE)
-    csrf = request.cookies.get(name) or secrets.token_urlsafe(32)
-    with portal.database.read() as session:
-        nobody = not users.has_users(session)
-    page = portal.templates.TemplateResponse(
-        request,
-        "sign_in.html",
-        {"next": target, "problem": problem, "csrf": csrf, "nobody": nobody, "signed": None},
-        status_code=status,
-    )
-    _set_cookie(page, request, name, csrf)
-    return page
-
-
-def _set_cookie(response: Response, request: Request, name: str, value: str) -> None:
-    response.set_cookie(
-        name, value, httponly=True, samesite="lax", secure=_is_tls(request), path="/"
-    )
-
-
-@router.get("/sign-in")
-def show_sign_in(request: Request, portal: Here, next: str = "/") -> Response:
-    """Show the sign-in form, or go on when somebody is signed in already."""
-    target = own_path(next)
-    if signed_in(request) is not None:
-        return RedirectResponse(target, status_code=303)
-    return _sign_in_page(request, portal, target, "", 200)
-
-
-@router.post("/sign-in")
-def sign_in(
-    request: Request,
-    portal: Here,
-    *,
-    name: Annotated[str, Form(max_length=128)] = "",
-    password: Annotated[str, Form(max_length=1024)] = "",
-    csrf: Annotated[str, Form(max_length=128)] = "",
-    next: Annotated[str, Form(max_length=4096)] = "/",
-) -> Response:
-    """Sign in, and land where the person wanted to go."""
-    target, address, now = own_path(next), address_of(request), portal.now()
-    expected = request.cookies.get(_cookie_name(request, _FORM_COOKIE), "")
-    if not expected or not hmac.compare_digest(expected.encode(), csrf.encode()):
-        return _sign_in_page(request, portal, target, "The form had expired. Try again.", 403)
-    wait = portal.failures.wait(now, name, address)
-    if wait:
-        minutes = -(-int(wait.total_seconds()) // 60) or 1
-        problem = f"Too many failed sign-ins. Wait {minutes} min, then try again."
-        page = _sign_in_page(request, portal, target, problem, 429)
-        page.headers["Retry-After"] = str(int(wait.total_seconds()) + 1)
-        return page
-    account = portal.identity.sign_in(name, password)
-    if account is None:
-        portal.failures.add(now, name, address)
-        with portal.database.write() as session:
-            users.record_failure(session, now, name, address)
-        problem = "Name or password is wrong, or the account is disabled."
-        return _sign_in_page(request, portal, target, problem, 401)
-    portal.failures.clear(name, address)
-    with portal.database.write() as session:
-        lasts = portal.site.settings.portal
-        opened = users.open_session(
-            session, now, account, lasts.session, most=lasts.session_limit, address=address
-        )
-    response = RedirectResponse(target, status_code=303)
-    _set_cookie(response, request, _cookie_name(request, _COOKIE), opened.token)
-    response.delete_cookie(
-        _cookie_name(request, _FORM_COOKIE), path="/", secure=_is_tls(request), httponly=True
-    )
-    return response
-
-
-@router.post("/sign-out")
-def sign_out(
-    request: Request, portal: Here, csrf: Annotated[str, Form(max_length=128)] = ""
-) -> Response:
-    """End the sign-in."""
-    signed = signed_in(request)
-    if signed is not None:
-        check_csrf(signed, csrf)
-        with portal.database.write() as session:
-            users.close_session(session, portal.now(), _token(request), signed.account)
-    response = RedirectResponse("/sign-in", status_code=303)
-    response.delete_cookie(
-        _cookie_name(request, _COOKIE), path="/", secure=_is_tls(request), httponly=True
-    )
-    return response
-
-
 def sign_in_link(target: str) -> str:
     """Return the address of the sign-in form that lands at ``target``."""
     return "/sign-in" if target in ("", "/") else f"/sign-in?{urlencode({'next': target})}"
+
+
+def sight_of(request: Request) -> visible.Sight:
+    """Return how far the one who is signed in sees, for the conditions of `visible`."""
+    return visible.sight(actor_of(signed_in(request)))
 
 
 def permissions(request: Request) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from overread.portal.advice import advice
 from overread.portal.auth import require
 from overread.portal.state import Here, Portal
 from overread.store import cases, studies
-from overread.store.cases import Comings
+from overread.store.comings import Comings, comings
 from overread.store.studies import Found
 from overread.store.users import Signed
 from overread.store.way import Refusal, refusals
@@ -103,7 +103,7 @@ def _whereabouts(portal: Portal, session: Session, study: Found) -> Whereabouts:
     ]
     return Whereabouts(
         study,
-        cases.comings(session, study_uid, patient_id),
+        comings(session, study_uid, patient_id),
         refusals(
             session,
             portal.archive,

@@ -1,7 +1,10 @@
 """Cases, as a clinician sees them: an exam with its latest job, its results and its history.
 
-A case is named by the id of its exam's first revision, so that a link to it stays good when images
-come late.
+An exam is named by the id of its first revision, so that a link to it stays good when images come
+late; a project's case of it has an id of its own (`overread.store.tables.Enrolment`).
+
+What is said of a case is the model's. What readers have edited stands beside it (`Shown.edits`),
+for those who may see it, and takes no number's place.
 """
 
 from __future__ import annotations
@@ -16,11 +19,10 @@ from sqlalchemy import func as sql
 from sqlalchemy.orm import Session, aliased
 
 from overread.pipelines.job import JobState
+from overread.store import visible
 from overread.store.patients import are_one_patient, patients_of_study
 from overread.store.studies import SHOWN
 from overread.store.tables import (
-    Arrival,
-    Association,
     Delivery,
     Exam,
     ExamInstance,
@@ -30,6 +32,7 @@ from overread.store.tables import (
     Result,
     StepRun,
 )
+from overread.store.visible import Sight
 from overread.validation.results import (
     Class,
     Classification,
@@ -71,7 +74,7 @@ class Case:
     exam : Exam
         The latest revision.
     job : Job or None
-        The latest job of that revision.
+        The latest job of that revision that ran its model.
     step : str
         The step that runs now.
     measurements : tuple of Measurement
@@ -93,7 +96,7 @@ class Case:
 
     @property
     def id(self) -> str:
-        """The case's id, for links."""
+        """The exam's id: of its first revision."""
         return self.exam.root_id
 
     @property
@@ -149,7 +152,9 @@ class Shown:
     Attributes
     ----------
     results : tuple of Result
-        The current ones.
+        The model's current ones.
+    edits : tuple of Result
+        What readers have made of them: of each author the current ones.
     job : Job or None
         The job that made them.
     exam : Exam or None
@@ -162,6 +167,7 @@ class Shown:
     job: Job | None = None
     exam: Exam | None = None
     segmentation: Instance | None = None
+    edits: tuple[Result, ...] = ()
 
 
 def latest() -> ColumnElement[bool]:
@@ -206,7 +212,7 @@ def with_jobs(session: Session, exams: Sequence[Exam]) -> list[Case]:
         job.exam_id: job
         for job in session.scalars(
             select(Job)
-            .where(Job.exam_id.in_([exam.id for exam in exams]))
+            .where(Job.exam_id.in_([exam.id for exam in exams]), Job.origin != "edit")
             .order_by(Job.created_at, Job.id)
         )
     }
@@ -221,7 +227,7 @@ def with_jobs(session: Session, exams: Sequence[Exam]) -> list[Case]:
         select(Exam.root_id, Result)
         .join(Exam, Exam.id == Result.exam_id)
         .join(Job, Job.id == Result.job_id)
-        .where(Exam.root_id.in_([exam.root_id for exam in exams]), Result.superseded_by.is_(None))
+        .where(Exam.root_id.in_([exam.root_id for exam in exams]), _current(), Result.author == "")
         .order_by(Job.created_at, Job.id, Result.name)
     )
     for root_id, result in rows:
@@ -258,22 +264,57 @@ OVERLAYS = ("segmentation", "structure set")
 """Kinds of results that the viewer draws over the images: the first of them that there is."""
 
 
-def shown(session: Session, root_id: str) -> Shown:
-    """Return the current results of a case, with the job and the object behind them."""
+def _current() -> ColumnElement[bool]:
+    return Result.superseded_by.is_(None)
+
+
+def shown(session: Session, root_id: str, seen: Sight | None = None) -> Shown:
+    """Return the current results of a case, with the job and the object behind them.
+
+    Parameters
+    ----------
+    seen : Sight, optional
+        Of the one who looks, whose own edits and those of others that this sees are among them;
+        where left out there are none.
+    """
     rows = session.execute(
         select(Result, Job, Exam)
         .join(Job, Job.id == Result.job_id)
         .join(Exam, Exam.id == Result.exam_id)
-        .where(Exam.root_id == root_id, Result.superseded_by.is_(None))
+        .where(Exam.root_id == root_id, _current(), Result.author == "")
         .order_by(Job.created_at.desc(), Result.name)
     ).all()
+    edited = edits(session, [root_id], seen).get(root_id, ()) if seen is not None else ()
     if not rows:
-        return Shown()
+        return Shown(edits=edited)
     job, exam = rows[0][1], rows[0][2]
     results = tuple(result for result, made_by, _ in rows if made_by.id == job.id)
     drawn = overlay(Shown(results))
     segmentation = session.get(Instance, drawn.instance_id) if drawn else None
-    return Shown(results, job, exam, segmentation)
+    return Shown(results, job, exam, segmentation, edited)
+
+
+def edits(session: Session, root_ids: Iterable[str], seen: Sight) -> dict[str, tuple[Result, ...]]:
+    """Return what readers have made of the results of some exams, by exam, oldest first.
+
+    Of each author the current ones, and only what ``seen`` sees: one's own, and those of others for
+    who may see their readings.
+    """
+    rows = session.execute(
+        select(Exam.root_id, Result)
+        .join(Exam, Exam.id == Result.exam_id)
+        .where(
+            Exam.root_id.in_(list(root_ids)),
+            _current(),
+            Result.author != "",
+            visible.results(seen),
+        )
+        .order_by(Result.created_at, Result.id)
+    )
+    found: dict[str, tuple[Result, ...]] = {}
+    for root_id, result in rows:
+        found[root_id] = (*found.get(root_id, ()), result)
+    return found
 
 
 def overlay(shown: Shown, name: str = "") -> Result | None:
@@ -282,8 +323,8 @@ def overlay(shown: Shown, name: str = "") -> Result | None:
     Parameters
     ----------
     name : str
-        Of the result that is meant; where there is no such overlay, the first in the order of
-        `OVERLAYS` is taken.
+        Of the model's result that is meant, or id of a reader's; where there is no such overlay,
+        the model's first in the order of `OVERLAYS` is taken.
     """
     drawn = [
         one
@@ -291,6 +332,9 @@ def overlay(shown: Shown, name: str = "") -> Result | None:
         for one in shown.results
         if one.kind == kind and one.instance_id is not None
     ]
+    for one in shown.edits:
+        if one.id == name and one.kind in OVERLAYS and one.instance_id is not None:
+            return one
     return next((one for one in drawn if one.name == name), drawn[0] if drawn else None)
 
 
@@ -421,48 +465,6 @@ def siblings(session: Session, case: Case) -> list[Case]:
         .distinct()
     )
     return list_cases(session, root_ids=session.scalars(query).all())
-
-
-@dataclass(frozen=True)
-class Comings:
-    """How the images of a study came.
-
-    Attributes
-    ----------
-    ae_title : str
-        Where to.
-    disposition : str
-        What became of them.
-    arrivals : int
-        How many.
-    """
-
-    ae_title: str
-    disposition: str
-    arrivals: int
-
-
-def comings(session: Session, study_uid: str, patient_id: str) -> list[Comings]:
-    """Say to which AE titles the images of a study came, and what became of them."""
-    rows = session.execute(
-        select(Arrival.ae_title, Arrival.disposition, sql.count())
-        .join(Instance, Instance.id == Arrival.instance_id)
-        .where(Instance.study_uid == study_uid, Instance.patient_id == patient_id)
-        .group_by(Arrival.ae_title, Arrival.disposition)
-        .order_by(Arrival.ae_title)
-    )
-    return [Comings(*row) for row in rows]
-
-
-def association(session: Session, instance_id: int) -> Association | None:
-    """Return the association that an instance first came by; none where it came another way."""
-    return session.scalar(
-        select(Association)
-        .join(Arrival, Arrival.association_id == Association.id)
-        .where(Arrival.instance_id == instance_id)
-        .order_by(Arrival.id)
-        .limit(1)
-    )
 
 
 def count_states(session: Session) -> Counter[tuple[str, str]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from overread.errors import UsageError
@@ -36,6 +37,42 @@ def exam(session: Session, exam_id: str) -> Exam:
     return found[0]
 
 
+def find(
+    *,
+    state: str = "",
+    pipeline: str = "",
+    accession: str = "",
+    study: str = "",
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Select[tuple[Exam]]:
+    """Make the query of exams, unordered; what is left empty narrows nothing.
+
+    Parameters
+    ----------
+    state : str
+        Only those ``open``, ``closed`` or ``held``.
+    pipeline : str
+        Only those of this pipeline.
+    accession, study : str
+        Only those of this accession number; of this StudyInstanceUID.
+    since, until : datetime
+        Only those opened since then; only those opened before then.
+    """
+    asked = {
+        Exam.state: state,
+        Exam.pipeline: pipeline,
+        Exam.accession: accession,
+        Exam.study_uid: study,
+    }
+    query = select(Exam).where(*(column == value for column, value in asked.items() if value))
+    if since is not None:
+        query = query.where(Exam.opened_at >= since)
+    if until is not None:
+        query = query.where(Exam.opened_at < until)
+    return query
+
+
 def exams(
     session: Session,
     *,
@@ -44,26 +81,9 @@ def exams(
     accession: str = "",
     limit: int = 100,
 ) -> Sequence[Exam]:
-    """List exams, the newest first.
-
-    Parameters
-    ----------
-    state : str
-        Only those ``open``, ``closed`` or ``held``; empty for all.
-    pipeline : str
-        Only those of this pipeline; empty for all.
-    accession : str
-        Only those of this accession number; empty for all.
-    limit : int
-        How many at most.
-    """
-    query = select(Exam).order_by(Exam.opened_at.desc(), Exam.revision.desc()).limit(limit)
-    if state:
-        query = query.where(Exam.state == state)
-    if pipeline:
-        query = query.where(Exam.pipeline == pipeline)
-    if accession:
-        query = query.where(Exam.accession == accession)
+    """List exams, the newest first, at most ``limit``; narrowed as `find` says."""
+    query = find(state=state, pipeline=pipeline, accession=accession)
+    query = query.order_by(Exam.opened_at.desc(), Exam.revision.desc()).limit(limit)
     return session.scalars(query).all()
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from overread.errors import UsageError
@@ -42,6 +42,36 @@ def job(session: Session, job_id: str) -> Job:
     return found[0]
 
 
+def find(
+    *,
+    state: str = "",
+    pipeline: str = "",
+    exam_id: str = "",
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Select[tuple[Job]]:
+    """Make the query of jobs, unordered; what is left empty narrows nothing.
+
+    Parameters
+    ----------
+    state : str
+        Only those in this `JobState`.
+    pipeline : str
+        Only those of this pipeline.
+    exam_id : str
+        Only those of this exam revision.
+    since, until : datetime
+        Only those opened since then; only those opened before then.
+    """
+    asked = {Job.state: state, Job.pipeline: pipeline, Job.exam_id: exam_id}
+    query = select(Job).where(*(column == value for column, value in asked.items() if value))
+    if since is not None:
+        query = query.where(Job.created_at >= since)
+    if until is not None:
+        query = query.where(Job.created_at < until)
+    return query
+
+
 def jobs(
     session: Session,
     *,
@@ -50,27 +80,9 @@ def jobs(
     exam_id: str = "",
     limit: int = 100,
 ) -> Sequence[Job]:
-    """List jobs, the newest first.
-
-    Parameters
-    ----------
-    state : str
-        Only those in this `JobState`; empty for all.
-    pipeline : str
-        Only those of this pipeline; empty for all.
-    exam_id : str
-        Only those of this exam revision; empty for all.
-    limit : int
-        How many at most.
-    """
-    query = select(Job).order_by(Job.created_at.desc()).limit(limit)
-    if state:
-        query = query.where(Job.state == state)
-    if pipeline:
-        query = query.where(Job.pipeline == pipeline)
-    if exam_id:
-        query = query.where(Job.exam_id == exam_id)
-    return session.scalars(query).all()
+    """List jobs, the newest first, at most ``limit``; narrowed as `find` says."""
+    query = find(state=state, pipeline=pipeline, exam_id=exam_id)
+    return session.scalars(query.order_by(Job.created_at.desc(), Job.id).limit(limit)).all()
 
 
 def steps(session: Session, job_id: str) -> Sequence[StepRun]:
@@ -105,6 +117,8 @@ def retry(
     actor: str,
     from_step: str = "",
     force: bool = False,
+    address: str = "",
+    sign_in: str = "",
 ) -> Job:
     """Ask for another run of a job that has ended.
 
@@ -125,6 +139,8 @@ def retry(
         first one.
     force : bool
         Whether to run again what is done.
+    address, sign_in : str
+        Where it is asked from, as of `overread.store.audit.record`.
 
     Returns
     -------
@@ -161,7 +177,9 @@ def retry(
         one.reason = ""
         one.priority = ON_DEMAND
         one.started_at = one.ended_at = None
-    record(session, at, actor, "retry job", f"job {one.id}", {"from": from_step, "force": force})
+    detail = {"from": from_step, "force": force}
+    subject = f"job {one.id}"
+    record(session, at, actor, "retry job", subject, detail, address=address, sign_in=sign_in)
     return one
 
 
@@ -193,8 +211,18 @@ def _again(session: Session, done: Job, at: datetime) -> Job:
     return fresh
 
 
-def cancel(session: Session, job_id: str, *, at: datetime, actor: str) -> Job:
+def cancel(
+    session: Session,
+    job_id: str,
+    *,
+    at: datetime,
+    actor: str,
+    address: str = "",
+    sign_in: str = "",
+) -> Job:
     """Stop a job; a step that is running is killed by its worker within a second.
+
+    ``address`` and ``sign_in`` are as of `retry`.
 
     Raises
     ------
@@ -207,7 +235,8 @@ def cancel(session: Session, job_id: str, *, at: datetime, actor: str) -> Job:
     one.state = JobState.CANCELLED
     one.reason = f"cancelled by {actor}"
     one.ended_at = at
-    record(session, at, actor, "cancel job", f"job {one.id}")
+    subject = f"job {one.id}"
+    record(session, at, actor, "cancel job", subject, address=address, sign_in=sign_in)
     return one
 
 

@@ -60,9 +60,7 @@ def of_case(session: Session, enrolment_id: str) -> list[Reading]:
     return list(session.scalars(query))
 
 
-def seen_by(
-    session: Session, enrolment_id: str, reader_id: str, *, others: bool
-) -> list[Reading]:
+def seen_by(session: Session, enrolment_id: str, reader_id: str, *, others: bool) -> list[Reading]:
     """List the readings of a case that somebody may see.
 
     Parameters
@@ -78,9 +76,7 @@ def seen_by(
     own = [row for row in rows if row.reader_id == reader_id]
     is_blind = not others or any(row.state in TO_DO for row in own)
     return [
-        row
-        for row in rows
-        if row in own or (not is_blind and row.state == ReadingState.SUBMITTED)
+        row for row in rows if row in own or (not is_blind and row.state == ReadingState.SUBMITTED)
     ]
 
 

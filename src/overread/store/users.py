@@ -1,7 +1,8 @@
-"""Users and their sign-ins.
+"""Users, their roles, and their sign-ins.
 
 A sign-in's token goes to the browser and nowhere else: the database holds its SHA-256. A sign-in
-ends when it has been idle, when its user is disabled, or when the user signs out. A bearer token
+ends when it has been idle, after a time however active, when its user is disabled, or when somebody
+ends it. A bearer token
 for scripts is a sign-in that answers no form: its ``csrf`` is empty, and it does not end by idling.
 """
 
@@ -9,22 +10,47 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
+from typing import Any
 
 from sqlalchemy import delete, select, update
 from sqlalchemy import func as sql
 from sqlalchemy.orm import Session
 
 from overread.errors import UsageError
-from overread.identity import Account
+from overread.identity import Account, Person
 from overread.store import tables
 from overread.store.audit import record
 from overread.store.database import Database
 from overread.validation.permissions import EVERY_PROJECT, ROLES, Actor, Grant
 
 _NAME = re.compile(r"[\w.@+-]{1,64}")
+
+
+@dataclass(frozen=True)
+class By:
+    """Who does something, and from where: for the audit.
+
+    Attributes
+    ----------
+    name : str
+        A user's name, or who else.
+    address : str
+        Network address; empty for none.
+    sign_in : str
+        Id of the sign-in or token; empty for none.
+    """
+
+    name: str
+    address: str = ""
+    sign_in: str = ""
+
+
+class Claimed(UsageError):
+    """Somebody has shown to be a person whose name is another's here."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +109,22 @@ def _digest(token: str) -> str:
     return sha256(token.encode()).hexdigest()
 
 
-def _account(user: tables.User) -> Account:
+def told(  # noqa: PLR0917 - a sentence, as `record`
+    session: Session,
+    at: datetime,
+    by: str | By,
+    action: str,
+    user_id: str,
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    """Tell the audit what was done to a user."""
+    by = by if isinstance(by, By) else By(by)
+    subject = f"user {user_id}"
+    record(session, at, by.name, action, subject, detail, address=by.address, sign_in=by.sign_in)
+
+
+def account_of(user: tables.User) -> Account:
+    """Return a user's account."""
     return Account(user.id, user.name, user.password, user.disabled, user.origin)
 
 
@@ -97,7 +138,7 @@ class StoredAccounts:
         """Return the account of that name, disabled ones too."""
         with self._database.read() as session:
             user = session.scalar(select(tables.User).where(tables.User.name == name))
-            return None if user is None else _account(user)
+            return None if user is None else account_of(user)
 
     def replace_secret(self, account: Account, secret: str) -> None:
         """Keep a new hash of the same password."""
@@ -110,7 +151,7 @@ class StoredAccounts:
 def add_user(
     session: Session,
     at: datetime,
-    by: str,
+    by: str | By,
     *,
     name: str,
     secret: str,
@@ -121,7 +162,7 @@ def add_user(
 
     Parameters
     ----------
-    by : str
+    by : str or By
         Who adds, for the audit.
     secret : str
         The hash of the password.
@@ -134,8 +175,7 @@ def add_user(
     UsageError
         The name is taken or is no name, or there is no such role.
     """
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no user name; expected 1 to 64 letters, digits or . _ @ + -")
+    check_name(name)
     _check_role(role)
     if session.scalar(select(tables.User.id).where(tables.User.name == name)):
         raise UsageError(f"there is a user {name!r} already; choose another name")
@@ -143,8 +183,64 @@ def add_user(
     session.add(user)
     session.flush()
     session.add(tables.Held(user_id=user.id, role=role, project=project))
-    detail = {"role": role, "project": project}
-    record(session, at, by, "add user", f"user {user.id}", detail)
+    told(session, at, by, "add user", user.id, {"role": role, "project": project})
+    return user
+
+
+def check_name(name: str) -> None:
+    """Refuse what is no name to sign in with.
+
+    Raises
+    ------
+    UsageError
+        It is empty, too long, or has other characters.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no user name; expected 1 to 64 letters, digits or . _ @ + -")
+
+
+def admit(
+    session: Session, at: datetime, origin: str, person: Person, *, address: str = ""
+) -> tables.User:
+    """Return the user that a person is; a new one for whom only the identity plugin knew.
+
+    Groups and mail address are kept as the plugin says them now.
+
+    Parameters
+    ----------
+    origin : str
+        Name of the plugin that knows the person.
+
+    Raises
+    ------
+    Claimed
+        The name is that of another person here: of another plugin's, or of an earlier bearer. A
+        directory never takes over an account.
+    UsageError
+        The name is none that one can have here.
+    """
+    check_name(person.name)
+    known = tables.User
+    user = None
+    if person.subject:
+        same = (known.origin == origin, known.subject == person.subject)
+        user = session.scalar(select(known).where(*same))
+    if user is None:
+        user = session.scalar(select(known).where(known.name == person.name))
+        if user is not None and (
+            user.origin != origin or (user.subject and person.subject)  # else found by it
+        ):
+            raise Claimed(f"the name {person.name} is another person's here")
+    if user is None:
+        user = known(name=person.name, password="", origin=origin, disabled=False, created_at=at)
+        session.add(user)
+        session.flush()
+        by = By(person.name, address)
+        told(session, at, by, "add user", user.id, {"origin": origin})
+    if origin != "local":
+        user.subject = person.subject or user.subject
+        user.groups = sorted(person.groups)
+        user.email = person.email or user.email
     return user
 
 
@@ -154,7 +250,7 @@ def held(session: Session, user_id: str) -> frozenset[Grant]:
     return frozenset(Grant(row.role, row.project) for row in rows)
 
 
-def grant(session: Session, at: datetime, by: str, user: tables.User, given: Grant) -> None:
+def grant(session: Session, at: datetime, by: str | By, user: tables.User, given: Grant) -> None:
     """Give a user a role; nothing where the user has it.
 
     Raises
@@ -166,10 +262,10 @@ def grant(session: Session, at: datetime, by: str, user: tables.User, given: Gra
     if session.get(tables.Held, (user.id, given.role, given.project)) is None:
         session.add(tables.Held(user_id=user.id, role=given.role, project=given.project))
         detail = {"role": given.role, "project": given.project}
-        record(session, at, by, "grant role", f"user {user.id}", detail)
+        told(session, at, by, "grant role", user.id, detail)
 
 
-def revoke(session: Session, at: datetime, by: str, user: tables.User, taken: Grant) -> None:
+def revoke(session: Session, at: datetime, by: str | By, user: tables.User, taken: Grant) -> None:
     """Take a role from a user.
 
     Raises
@@ -186,7 +282,7 @@ def revoke(session: Session, at: datetime, by: str, user: tables.User, taken: Gr
         )
     session.delete(row)
     detail = {"role": taken.role, "project": taken.project}
-    record(session, at, by, "revoke role", f"user {user.id}", detail)
+    told(session, at, by, "revoke role", user.id, detail)
 
 
 def _check_role(role: str) -> None:
@@ -213,8 +309,8 @@ def find_user(session: Session, name: str) -> tables.User:
     return user
 
 
-def disable_user(session: Session, at: datetime, by: str, name: str) -> None:
-    """Refuse a user from now on, and end every sign-in of theirs.
+def disable_user(session: Session, at: datetime, by: str | By, name: str) -> None:
+    """Refuse a user from now on, and end every sign-in and token of theirs.
 
     Raises
     ------
@@ -224,7 +320,20 @@ def disable_user(session: Session, at: datetime, by: str, name: str) -> None:
     user = find_user(session, name)
     user.disabled = True
     session.execute(delete(tables.Session).where(tables.Session.user_id == user.id))
-    record(session, at, by, "disable user", f"user {user.id}")
+    told(session, at, by, "disable user", user.id)
+
+
+def enable_user(session: Session, at: datetime, by: str | By, name: str) -> None:
+    """Let a user that was disabled sign in again.
+
+    Raises
+    ------
+    UsageError
+        There is no such user.
+    """
+    user = find_user(session, name)
+    user.disabled = False
+    told(session, at, by, "enable user", user.id)
 
 
 def has_users(session: Session) -> bool:
@@ -261,7 +370,7 @@ def open_session(
 def open_bearer(
     session: Session,
     at: datetime,
-    by: str,
+    by: str | By,
     user: tables.User,
     lasts: timedelta,
     *,
@@ -278,8 +387,9 @@ def open_bearer(
         What it is limited to, as `overread.validation.permissions.Actor` has it.
     """
     opened = SignIn(secrets.token_urlsafe(32), "")
-    _keep_session(session, at, user.id, opened, lasts, label=label, scopes=scopes)
-    record(session, at, by, "make token", f"user {user.id}", {"days": lasts.days})
+    row = _keep_session(session, at, user.id, opened, lasts, label=label, scopes=scopes)
+    detail = {"days": lasts.days, "token": row.id, "scopes": row.scopes}
+    told(session, at, by, "make token", user.id, detail)
     return opened
 
 

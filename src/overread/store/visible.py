@@ -8,6 +8,7 @@ would be led by another.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, and_, or_, select, true
@@ -62,7 +63,7 @@ def instances(seen: Sight) -> ColumnElement[bool]:
     An image is, where its study, of its patient, has an exam that is. What was made of images is,
     where it is the result of such an exam. Neither is, where it is another's edit.
     """
-    within = true() if seen.cases.everywhere else or_(_is_of_study(seen.cases), _is_made(seen))
+    within = true() if seen.cases.everywhere else or_(_is_of_study(exams(seen.cases)), _is_made(seen))
     if seen.edits.everywhere:
         return within
     of_another = (
@@ -77,7 +78,22 @@ def instances(seen: Sight) -> ColumnElement[bool]:
     return and_(within, ~of_another)
 
 
-def _is_of_study(where: Reach) -> ColumnElement[bool]:
+def of_exams(root_ids: Collection[str]) -> ColumnElement[bool]:
+    """Return the condition that an instance is shown with some exams.
+
+    It is an image of their studies, of their patient, or a current result.
+    """
+    these = Exam.root_id.in_(list(root_ids))
+    current = (
+        select(Result.id)
+        .join(Exam, Exam.id == Result.exam_id)
+        .where(Result.instance_id == Instance.id, Result.superseded_by.is_(None), these)
+        .exists()
+    )
+    return or_(_is_of_study(these), current)
+
+
+def _is_of_study(within: ColumnElement[bool]) -> ColumnElement[bool]:
     member = aliased(Instance)
     return (Instance.standing != "ours") & (
         select(member.id)
@@ -86,7 +102,7 @@ def _is_of_study(where: Reach) -> ColumnElement[bool]:
         .where(
             member.study_uid == Instance.study_uid,
             member.patient_id == Instance.patient_id,
-            exams(where),
+            within,
         )
         .exists()
     )

@@ -13,10 +13,13 @@ from overread.store.tables.arrived import (
     Quarantine,
     Turned,
 )
-from overread.store.tables.base import Base, UTCDateTime, new_id
+from overread.store.tables.audited import AuditSeal, SeriesGiven, SiteFile
+from overread.store.tables.base import Base, UTCDateTime, name_key, new_id
+from overread.store.tables.lists import Considered, Notice, Tally
 from overread.store.tables.people import (
     Audit,
     Enrolment,
+    FailedSignIn,
     Held,
     Reading,
     Session,
@@ -35,23 +38,31 @@ __all__ = [
     "Arrival",
     "Association",
     "Audit",
+    "AuditSeal",
     "Base",
+    "Considered",
     "Delivery",
     "Enrolment",
     "Exam",
     "ExamInstance",
+    "FailedSignIn",
     "Held",
     "Instance",
     "Job",
     "Lease",
+    "Notice",
     "Quarantine",
     "Reading",
     "Result",
+    "SeriesGiven",
     "Session",
+    "SiteFile",
     "StepRun",
+    "Tally",
     "Turned",
     "UTCDateTime",
     "User",
     "Worker",
+    "name_key",
     "new_id",
 ]

@@ -8,7 +8,11 @@ from typing import Any
 from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from overread.store.tables.base import Base, new_id
+from overread.store.tables.base import KEY, Base, name_key, new_id
+
+
+def _name_key(context: Any) -> str:
+    return name_key(context.get_current_parameters()["patient_name"])
 
 
 class Association(Base):

@@ -67,10 +67,6 @@ def name_key(name: str) -> str:
     return " ".join(re.split(r"[\s^=,]+", bare)).strip()
 
 
-def _name_key(context: Any) -> str:
-    return name_key(context.get_current_parameters()["patient_name"])
-
-
 class Base(DeclarativeBase):
     """The schema."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from overread.store.tables.base import Base, new_id
@@ -22,6 +22,9 @@ class User(Base):
     """An argon2id hash; empty for who signs in elsewhere."""
     origin: Mapped[str] = mapped_column(default="local", server_default="local")
     """The identity plugin that knows the person."""
+    subject: Mapped[str] = mapped_column(default="", server_default="")
+    """What that plugin calls the person for good, since a name may be another's one day; empty
+    where it has no such thing."""
     groups: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
     """Groups that the directory or provider named at the latest sign-in."""
     email: Mapped[str] = mapped_column(default="", server_default="")
@@ -65,6 +68,19 @@ class Session(Base):
     """When it ends unless it is used."""
     ends_at: Mapped[datetime]
     """When it ends, used or not."""
+
+
+class FailedSignIn(Base):
+    """A failed sign-in of the last minutes: what throttling counts, in every portal's process."""
+
+    __tablename__ = "failed_sign_in"
+    __table_args__ = (Index(None, "pair", "at"), Index(None, "address", "at"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    pair: Mapped[str]
+    """SHA-256 of name and address together: a name that was typed may be a password."""
+    address: Mapped[str]
 
 
 class Enrolment(Base):

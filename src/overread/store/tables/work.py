@@ -88,7 +88,11 @@ class Result(Base):
     """A typed output of a job, with its provenance. Never overwritten."""
 
     __tablename__ = "result"
-    __table_args__ = (UniqueConstraint("job_id", "name"), Index(None, "exam_id"))
+    __table_args__ = (
+        UniqueConstraint("job_id", "name"),
+        Index(None, "exam_id"),
+        Index(None, "instance_id"),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
     job_id: Mapped[str] = mapped_column(ForeignKey("job.id"))

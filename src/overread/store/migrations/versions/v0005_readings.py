@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from overread.store import tally
+from overread.store import append_only, tally
 from overread.store.tables import name_key
 
 revision = "0005"
@@ -28,6 +28,7 @@ def upgrade() -> None:
     with op.batch_alter_table("user") as table:
         table.drop_column("role")
         table.add_column(sa.Column("origin", sa.String(), nullable=False, server_default="local"))
+        table.add_column(sa.Column("subject", sa.String(), nullable=False, server_default=""))
         table.add_column(sa.Column("groups", sa.JSON(), nullable=False, server_default="[]"))
         table.add_column(sa.Column("email", sa.String(), nullable=False, server_default=""))
     # Whoever is signed in signs in again: the old rows do not say when they end.
@@ -47,6 +48,15 @@ def upgrade() -> None:
         sa.Column("ends_at", WHEN, nullable=False),
     )
     op.create_index("ix_session_user_id", "session", ["user_id"])
+    op.create_table(
+        "failed_sign_in",
+        sa.Column("id", sa.Integer(), primary_key=True),
+        sa.Column("at", WHEN, nullable=False),
+        sa.Column("pair", sa.String(), nullable=False),
+        sa.Column("address", sa.String(), nullable=False),
+    )
+    op.create_index("ix_failed_sign_in_pair_at", "failed_sign_in", ["pair", "at"])
+    op.create_index("ix_failed_sign_in_address_at", "failed_sign_in", ["address", "at"])
     op.create_table(
         "enrolment",
         sa.Column("id", sa.String(), primary_key=True),
@@ -98,11 +108,13 @@ def upgrade() -> None:
     op.create_index("ix_reading_project_state", "reading", ["project", "state"])
     _make_lists()
     _make_search()
+    op.create_index("ix_result_instance_id", "result", ["instance_id"])
     op.add_column("result", sa.Column("author", sa.String(), nullable=False, server_default=""))
     op.add_column("result", sa.Column("edits", sa.String()))
     op.add_column("job", sa.Column("edits", sa.String()))
     op.add_column("audit", sa.Column("address", sa.String(), nullable=False, server_default=""))
     op.add_column("audit", sa.Column("session", sa.String(), nullable=False, server_default=""))
+    _make_chain()
 
 
 def _partial(name: str, table: str, columns: list[str], where: str) -> None:
@@ -179,7 +191,42 @@ def _drop_lists() -> None:
         op.drop_table(name)
 
 
+def _make_chain() -> None:
+    op.create_table(
+        "audit_seal",
+        sa.Column("id", sa.Integer(), primary_key=True, autoincrement=False),
+        sa.Column("at", WHEN, nullable=False),
+        sa.Column("rows", sa.JSON(), nullable=False),
+        sa.Column("last_id", sa.Integer(), nullable=False),
+        sa.Column("gaps", sa.JSON(), nullable=False),
+        sa.Column("previous", sa.String(), nullable=False),
+        sa.Column("head", sa.String(), nullable=False),
+    )
+    op.create_table(
+        "series_given",
+        sa.Column("sign_in", sa.String(), primary_key=True),
+        sa.Column("series_uid", sa.String(), primary_key=True),
+    )
+    op.create_table(
+        "site_file",
+        sa.Column("name", sa.String(), primary_key=True),
+        sa.Column("digest", sa.String(), nullable=False),
+    )
+    for statement in append_only.triggers(op.get_bind().dialect.name):
+        op.execute(statement)
+
+
+def _drop_chain() -> None:
+    for statement in append_only.without_triggers(op.get_bind().dialect.name):
+        op.execute(statement)
+    for table in ("site_file", "series_given", "audit_seal"):
+        op.drop_table(table)
+
+
 def downgrade() -> None:
+    _drop_chain()
+    op.drop_index("ix_result_instance_id", "result")
+    op.drop_table("failed_sign_in")
     _drop_lists()
     for name, columns in {
         "audit": ("session", "address"), "job": ("edits",), "result": ("edits", "author"),
@@ -202,5 +249,6 @@ def downgrade() -> None:
         table.add_column(sa.Column("role", sa.String(), nullable=False, server_default="reader"))
         table.drop_column("email")
         table.drop_column("groups")
+        table.drop_column("subject")
         table.drop_column("origin")
     op.drop_table("held_role")

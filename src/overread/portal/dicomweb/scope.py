@@ -1,0 +1,62 @@
+"""What a DICOMweb request is about: all that its sender may see, or one case of it.
+
+The service answers at two addresses. ``/dicom-web`` is everything that one may see;
+``/cases/ID/dicom-web`` is the same service for one case: its study, the study before it, and what
+was made of them. The viewer is given the second.
+"""
+
+from __future__ import annotations
+
+from fastapi import Request
+from sqlalchemy import ColumnElement
+from sqlalchemy.orm import Session
+
+from overread.portal import opened
+from overread.portal.auth import NotSignedIn, sight_of, signed_in
+from overread.portal.opened import Opened
+from overread.portal.state import portal_of
+from overread.store import history, visible
+
+CASE = "/cases/{case_id}"
+"""Stands before the service's address where it is that of one case."""
+
+
+def service(request: Request) -> str:
+    """Return the address of the DICOMweb service, as the client sees it."""
+    case_id = request.path_params.get("case_id")
+    before = f"cases/{case_id}/" if case_id else ""
+    return f"{request.base_url}{before}dicom-web"
+
+
+def case_of(request: Request, session: Session, action: str = "image.see") -> Opened | None:
+    """Return the case that a request's address names; none where it names none.
+
+    Raises
+    ------
+    NoSuchCase
+        There is none, or the one who is signed in may not do this to it.
+    """
+    case_id = request.path_params.get("case_id")
+    if not case_id:
+        return None
+    signed = signed_in(request)
+    if signed is None:
+        raise NotSignedIn("nobody is signed in")
+    return opened.find(portal_of(request), session, signed, case_id, action)
+
+
+def seen(request: Request, session: Session) -> ColumnElement[bool]:
+    """Return the condition that an instance is what a request may be given.
+
+    Raises
+    ------
+    NoSuchCase
+        The address names a case that there is not, or that is not for the one who asks.
+    """
+    within = visible.instances(sight_of(request))
+    case = case_of(request, session)
+    if case is None:
+        return within
+    before = history.before(session, case.case)
+    roots = [case.case.id] + ([before.id] if before is not None else [])
+    return within & visible.of_exams(roots)
