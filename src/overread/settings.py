@@ -341,6 +341,67 @@ class Identity(Frozen):
     roles: tuple[GroupRole, ...] = ()
 
 
+class Smtp(Frozen):
+    """The mail server by which readers are told.
+
+    Attributes
+    ----------
+    from_ : str
+        The address that mail comes from.
+    tls : {"starttls", "tls", "none"}
+        How the connection is encrypted; ``none`` only to this machine.
+    user, password : str, SecretStr
+        Where the server asks for them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    host: str = Field(min_length=1)
+    port: Port = 587
+    from_: str = Field(alias="from", pattern=r"^[^@\s<>,]+@[^@\s<>,]+$")
+    tls: Literal["starttls", "tls", "none"] = "starttls"
+    user: str = ""
+    password: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> Smtp:
+        if self.tls == "none" and self.host not in {"127.0.0.1", "::1", "localhost"}:
+            raise ValueError(
+                f"mail to {self.host!r} would go in the clear; write tls: starttls or tls: tls"
+            )
+        return self
+
+
+class Webhook(Frozen):
+    """An address of the site's own that is told by HTTP.
+
+    Attributes
+    ----------
+    secret : SecretStr
+        The key of the signature that each request carries.
+    """
+
+    url: str = Field(
+        pattern=r"^(https://[^\s@]+|http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/\S*)?)$"
+    )
+    secret: SecretStr
+
+
+class Notify(Frozen):
+    """How readers are told that there is something to read; projects say of what.
+
+    Attributes
+    ----------
+    smtp : Smtp, optional
+        Mail, to the readers that have an address.
+    webhook : Webhook, optional
+        One request a case.
+    """
+
+    smtp: Smtp | None = None
+    webhook: Webhook | None = None
+
+
 class Engine(Frozen):
     """How jobs run.
 
@@ -412,6 +473,7 @@ class Settings(Frozen):
     fhir: dict[str, FhirServer] = Field(default_factory=dict)
     portal: Portal = Portal()
     identity: Identity = Identity()
+    notify: Notify = Notify()
     engine: Engine = Engine()
     containers: Containers = Containers()
     root: Path = Path()

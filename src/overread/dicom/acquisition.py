@@ -92,8 +92,10 @@ def _first(header: Dataset, keyword: str) -> str:
 def _at(header: Dataset) -> datetime | None:
     whole = _first(header, "AcquisitionDateTime")
     written = [(whole[:8], re.split(r"[+-]", whole[8:])[0])]
-    for what in ("Acquisition", "Series", "Study"):
-        written.append((_first(header, f"{what}Date"), _first(header, f"{what}Time")))
+    written += [
+        (_first(header, f"{what}Date"), _first(header, f"{what}Time"))
+        for what in ("Acquisition", "Series", "Study")
+    ]
     return next((at for date, clock in written if (at := moment(date, clock))), None)
 
 

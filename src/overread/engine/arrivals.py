@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from overread.dicom.match import Condition, parse
 from overread.dicom.study import Origin
+from overread.engine.enrolment import exam_closed
 from overread.engine.headers import Headers, origin_of
 from overread.engine.leases import hold
 from overread.engine.opening import Ticket, open_job
@@ -224,6 +225,7 @@ class Gatherer:
             exam.due_at = verdict.look_again_at
             if verdict.closed:
                 exam.state, exam.closed_at = "closed", now
+                exam_closed(session, self.site, self.archive, exam, now)
                 ticket = open_job(session, self.site, exam, pipeline, now)
                 opened += [ticket] if ticket else []
         return opened

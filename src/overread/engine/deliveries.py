@@ -176,6 +176,8 @@ class Deliveries:
                 delivery = session.get_one(Delivery, outcome.delivery)
                 receipt = outcome.receipt
                 delivery.attempts += 1
+                if delivery.state == "held" and not receipt.delivered:
+                    continue  # somebody has held it meanwhile
                 delivery.error = receipt.said
                 if receipt.delivered:
                     delivery.state, delivery.next_at, delivery.ended_at = "delivered", None, now

@@ -434,6 +434,7 @@ class Jobs:
             }
             folder = self.folders.of(job_id)
             keep_results(session, self.archive, folder, job=job, runs=runs, now=now)
+            results_kept(session, self.site, self.archive, job, now)
             job.state, job.reason, job.ended_at = JobState.DONE, "", now
 
 

@@ -18,9 +18,11 @@ import structlog
 from overread.dicom.encoded import keep_values_out_of_logs
 from overread.engine.arrivals import Gatherer
 from overread.engine.deliveries import Deliveries
+from overread.engine.enrolment import Enroller
 from overread.engine.folders import JobFolders
 from overread.engine.janitor import Janitor
 from overread.engine.jobs import QUEUE, Jobs, box_folder, work_folder
+from overread.engine.notices import Notices
 from overread.engine.opening import operator_folder
 from overread.engine.outside import clean
 from overread.engine.reloading import OwnOperators
@@ -29,6 +31,7 @@ from overread.engine.sealing import Sealer, heads_file
 from overread.engine.workflows import Workflows
 from overread.errors import UsageError
 from overread.site import SiteFolder
+from overread.site.digests import note_site
 from overread.store.archive import Archive
 from overread.store.database import Database
 from overread.store.tables import new_id
@@ -117,6 +120,7 @@ def _work(site: SiteFolder, stop: Event, name: str, limits: Box) -> None:
     boot = new_id()
     database = Database(site.settings.database_url)
     database.upgrade()
+    note_site(database, site.root, datetime.now(UTC))
     archive = Archive(site.settings.data / "archive")
     children = Children(limits, name, site.settings.engine.concurrency)
     folders = JobFolders(work_folder(site), box_folder(site))
@@ -166,6 +170,8 @@ def _work(site: SiteFolder, stop: Event, name: str, limits: Box) -> None:
         _Task("sign of life", 5.0, janitor.beat),
         _Task("take over", 10.0, janitor.round),
         _Task("unknown destinations", 60.0, deliveries.give_up_unknown),
+        _Task("enrol", 2.0, Enroller(site, database, archive, name).tick),
+        _Task("notices", 1.0, Notices(site, database, name).tick),
         _Task("tidy", 600.0, janitor.tidy),
     ]
     _log.info("worker is up", worker=name, isolation=limits.isolation)

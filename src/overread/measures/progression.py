@@ -2,8 +2,8 @@
 
 Numbers are compared along a *line*: one quantity of one region in one unit, by one source. What one
 model version measured is never compared with what another did, nor with what a reader edited. Along
-a line one exam is the baseline, and every other is compared with it, in the order in which they were
-acquired, whenever they came here.
+a line one exam is the baseline, and every other is compared with it, in the order in which they
+were acquired, whenever they came here.
 """
 
 from __future__ import annotations
@@ -202,9 +202,9 @@ def levels(base: Point, rule: Rule) -> list[Level]:
     ]  # fmt: skip
 
 
-def _place(point: Point) -> tuple[datetime, bool, str, Line]:
-    at = point.at or datetime.max
-    return at, point.at is None, point.exam, point.line
+def _place(point: Point) -> tuple[bool, str, str, Line]:
+    at = point.at.isoformat() if point.at is not None else ""
+    return point.at is None, at, point.exam, point.line
 
 
 def _row(point: Point, base: Point | None, rule: Rule) -> Row:
@@ -216,7 +216,8 @@ def _row(point: Point, base: Point | None, rule: Rule) -> Row:
         return Row(point, gap="no baseline")
     change = point.value - base.value
     size = abs(base.value)
-    crossed, within_error = ("", False)
+    crossed: Direction = ""
+    within_error = False
     if (base.at, base.exam) < (point.at, point.exam):
         crossed, within_error = _judge(point, base, rule)
     differs = tuple(

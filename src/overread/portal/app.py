@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI, Request
+import re
+
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
-from overread import registry
-from overread.portal import api, auth, cases, engineers, health, opening, static, viewer
+from overread.portal import (
+    account,
+    api,
+    auth,
+    cases,
+    engineers,
+    health,
+    opening,
+    sign_in,
+    static,
+    users,
+    viewer,
+)
+from overread.portal.access_log import AccessLog
 from overread.portal.auth import Forbidden, NotSignedIn, sign_in_link, signed_in
-from overread.portal.dicomweb import query, rendered, retrieve, store
-from overread.portal.failures import Failures
+from overread.portal.dicomweb import query, rendered, retrieve, scope, store
 from overread.portal.health import Measure, Metrics
 from overread.portal.security import Guard
 from overread.portal.state import Portal, portal_of, templates
@@ -17,10 +30,9 @@ from overread.portal.viewer import NoSuchPage
 from overread.site import SiteFolder
 from overread.store.archive import Archive
 from overread.store.database import Database
-from overread.store.users import StoredAccounts
 
-_MACHINE = ("/api/", "/dicom-web/")
-"""Paths below which programs ask: they are answered in JSON, and are never sent to a form."""
+_MACHINE = re.compile(r"/api/|(/cases/[^/]+)?/dicom-web/")
+"""Beginnings of paths where programs ask: they are answered in JSON, and never sent to a form."""
 
 
 def build(site: SiteFolder) -> FastAPI:
@@ -34,8 +46,10 @@ def build(site: SiteFolder) -> FastAPI:
     database = Database(site.settings.database_url)
     database.upgrade()
     app = FastAPI(
-        title="Overread", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json"
-    )
+        title="Overread", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json",
+        dependencies=[Depends(auth.own_request)],
+    )  # fmt: skip
+    identity, providers = sign_in.doors(site, database)
     shown = templates(site)
     shown.env.globals["styles"] = static.STYLES
     shown.context_processors += [engineers.count_aside, auth.permissions]
@@ -43,17 +57,21 @@ def build(site: SiteFolder) -> FastAPI:
         site=site,
         database=database,
         archive=Archive(site.settings.data / "archive"),
-        identity=registry.load("identity", "local")(StoredAccounts(database)),
-        failures=Failures(),
+        identity=identity,
+        providers=providers,
         templates=shown,
     )
     app.state.metrics = Metrics()
     app.add_middleware(Measure, metrics=app.state.metrics)
-    app.add_middleware(Guard, tls_only=not site.settings.portal.is_loopback)
+    web = site.settings.portal
+    app.add_middleware(Guard, tls_only=not web.is_loopback, embed=web.embed)
+    app.add_middleware(AccessLog)
     for part in (
-        auth, health, static, cases, opening, engineers, api, query, rendered, retrieve, store,
+        sign_in, account, users, health, static, cases, opening, engineers, api, query, rendered, retrieve, store,
     ):  # fmt: skip
         app.include_router(part.router)
+    for part in (query, rendered, retrieve, store):  # the same service, for one case
+        app.include_router(part.router, prefix=scope.CASE)
     app.include_router(viewer.router)
     app.include_router(viewer.files)
     app.add_exception_handler(NotSignedIn, _not_signed_in)
@@ -63,7 +81,7 @@ def build(site: SiteFolder) -> FastAPI:
 
 
 def _not_signed_in(request: Request, reason: Exception) -> Response:
-    if request.url.path.startswith(_MACHINE):
+    if _MACHINE.match(request.url.path):
         return JSONResponse(
             {"detail": str(reason)}, 401, headers={"WWW-Authenticate": 'Bearer realm="overread"'}
         )
@@ -74,7 +92,7 @@ def _not_signed_in(request: Request, reason: Exception) -> Response:
 
 
 def _forbidden(request: Request, reason: Exception) -> Response:
-    if request.url.path.startswith(_MACHINE):
+    if _MACHINE.match(request.url.path):
         return JSONResponse({"detail": str(reason)}, 403)
     return portal_of(request).templates.TemplateResponse(
         request,
@@ -90,7 +108,7 @@ def _forbidden(request: Request, reason: Exception) -> Response:
 
 
 def _no_such_page(request: Request, reason: Exception) -> Response:
-    if request.url.path.startswith(_MACHINE):
+    if _MACHINE.match(request.url.path):
         return JSONResponse({"detail": str(reason)}, 404)
     if "text/html" not in request.headers.get("accept", ""):  # a file that some page wants
         return PlainTextResponse(f"{reason}.\n", 404)

@@ -1,31 +1,31 @@
-"""What every answer carries, and what no request may do: headers and the origin check.
+"""What every answer carries, and what no request may do: headers, the origin check, sizes.
 
 The content security policy is the promise that no page contacts a host that the site does not
 name. Pages run only our own script files. The viewer needs more (see `viewer_policy`), and gets it
-only on its own files.
+only on its own files. What is in a frame is in one of ours, or of a host that the site names.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'"
+    "connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'"
 )
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    # Not no-referrer: that makes the browser send "Origin: null" with our own forms.
-    "Referrer-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
@@ -33,6 +33,16 @@ _HEADERS = {
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
 """Asked from inside the house; they hold nothing secret."""
+
+LARGEST = 2 * 10**6
+"""Bytes of a request, where `_LARGER` says nothing else."""
+
+_LARGER: dict[str, float] = {
+    "/dicom-web/": math.inf,  # objects are read one by one, each with a limit of its own
+    "/routes": 256 * 10**6,  # files to try the routes on
+    "/api/v1/routes": 256 * 10**6,
+}
+"""By how a path begins: bytes of a request there."""
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +65,7 @@ def viewer_policy(inline: Sequence[str]) -> str:
         "worker-src 'self' blob:; style-src 'self' 'unsafe-inline'; "
         "img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' blob:; "
         "connect-src 'self' data: blob:; manifest-src 'self'; form-action 'none'; "
-        "base-uri 'none'; frame-ancestors 'self'"
+        "base-uri 'none'"
     )
 
 
@@ -68,10 +78,15 @@ class Guard:
     ----------
     tls_only : bool
         Whether what comes without TLS is refused, which goes around the proxy that ends it.
+    embed : sequence of str
+        Origins that may show our pages in a frame of theirs.
     """
 
-    def __init__(self, app: ASGIApp, *, tls_only: bool = False) -> None:
+    def __init__(
+        self, app: ASGIApp, *, tls_only: bool = False, embed: Sequence[str] = ()
+    ) -> None:
         self._app, self._tls_only = app, tls_only
+        self._ancestors = " ".join(["frame-ancestors 'self'", *embed])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -84,15 +99,21 @@ class Guard:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
-                _strict(MutableHeaders(scope=message), tls=scope["scheme"] == "https")
+                headers = MutableHeaders(scope=message)
+                _strict(headers, tls=scope["scheme"] == "https")
+                policy = headers["Content-Security-Policy"]
+                headers["Content-Security-Policy"] = f"{policy}; {self._ancestors}"
             await send(message)
 
-        refusal = self._refusal(scope)
+        most = next((size for path, size in _LARGER.items() if scope["path"].startswith(path)), LARGEST)
+        refusal, status = self._refusal(scope), 403
+        if not refusal and _length(Headers(scope=scope)) > most:
+            refusal, status = f"the request is larger than {most:.0f} bytes", 413
         if refusal:
-            await _words(scope, "Refused", refusal, 403)(scope, receive, send_with_headers)
+            await _words(scope, "Refused", refusal, status)(scope, receive, send_with_headers)
             return
         try:
-            await self._app(scope, receive, send_with_headers)
+            await self._app(scope, _limited(receive, most), send_with_headers)
         except Exception as error:  # noqa: BLE001 - the edge of a request: recorded in the log
             _log.error("request failed: %s", _place(error))
             if not begun:  # else the server cuts the connection, since the answer is not whole
@@ -129,11 +150,39 @@ def _place(error: Exception) -> str:
 
 
 def _same_origin(headers: Headers) -> bool:
-    """Say whether a browser sent this from one of our own pages; other clients send no Origin."""
-    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+    """Say whether a browser sent this from one of our own pages; other clients send no Origin.
+
+    A browser says ``Origin: null`` with the forms of pages that tell no referrer, our own too
+    (Fetch standard, "append a request Origin header"), but then says whose they are in
+    Sec-Fetch-Site, which no page can write.
+    """
+    site = headers.get("sec-fetch-site")
+    if site is not None and site not in ("same-origin", "none"):
         return False
     origin = headers.get("origin")
+    if origin == "null":
+        return site == "same-origin"
     return origin is None or origin.partition("://")[2] == headers.get("host", "")
+
+
+def _length(headers: Headers) -> int:
+    said = headers.get("content-length", "")
+    return int(said) if said.isdecimal() else 0
+
+
+def _limited(receive: Receive, most: float) -> Receive:
+    """Stop reading a request that is larger than it may be, whatever it said before."""
+    came = 0
+
+    async def counted() -> Message:
+        nonlocal came
+        message = await receive()
+        came += len(message.get("body", b""))
+        if came > most:
+            raise HTTPException(413, f"the request is larger than {most:.0f} bytes")
+        return message
+
+    return counted
 
 
 def _strict(headers: MutableHeaders, *, tls: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +12,7 @@ from fastapi import Depends, Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from starlette.templating import Jinja2Templates
 
-from overread.identity import Identity
-from overread.portal.failures import Failures
+from overread.identity import Identity, Provider
 from overread.portal.text import FILTERS
 from overread.site import SiteFolder
 from overread.store.archive import Archive
@@ -32,6 +31,10 @@ class Portal:
 
     Attributes
     ----------
+    identity : mapping of str to Identity
+        Who is asked for names and passwords, in the site's order.
+    providers : mapping of str to Provider
+        Where one can sign in elsewhere, likewise.
     now : callable
         The clock; a test gives its own.
     """
@@ -39,8 +42,8 @@ class Portal:
     site: SiteFolder
     database: Database
     archive: Archive
-    identity: Identity
-    failures: Failures
+    identity: Mapping[str, Identity]
+    providers: Mapping[str, Provider]
     templates: Jinja2Templates
     now: Callable[[], datetime] = _now
 

@@ -23,6 +23,7 @@ from overread.receiver.storage import Storage, utc_now
 from overread.receiver.wire import Wire
 from overread.settings import Settings
 from overread.site import SiteFolder
+from overread.site.digests import note_site
 from overread.store.archive import Archive
 from overread.store.database import Database
 
@@ -100,6 +101,7 @@ class Receiver:
         """
         self._listener = _bind(self._site.settings)
         self._database.upgrade()
+        note_site(self._database, self._site.root, utc_now())
         recover(self._database, self._archive, self._presences, utc_now())
         self._presence = Presence(self._presences, self._name)
         self._storage = Storage(self._site, self._database, self._archive, self._name)

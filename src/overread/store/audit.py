@@ -189,6 +189,11 @@ def forget_given(session: Session) -> None:
     session.execute(delete(SeriesGiven).where(SeriesGiven.sign_in.not_in(select(SignIn.id))))
 
 
+def known_files(session: Session) -> dict[str, str]:
+    """Return the site's files as they were when a process last loaded it: name to SHA-256."""
+    return {row.name: row.digest for row in session.scalars(select(SiteFile))}
+
+
 def note_files(session: Session, at: datetime, files: Mapping[str, str], *, by: str) -> bool:
     """Record that the site's files are others than when a process last loaded the site.
 

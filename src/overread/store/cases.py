@@ -83,7 +83,8 @@ class Case:
         The revision that those are of; empty where there are none.
     detected : tuple of Detections
     classified : tuple of Classification
-        Of the same results.
+    results : tuple of Result
+        Those results.
     """
 
     exam: Exam
@@ -93,6 +94,7 @@ class Case:
     result_exam_id: str = ""
     detected: tuple[Detections, ...] = ()
     classified: tuple[Classification, ...] = ()
+    results: tuple[Result, ...] = ()
 
     @property
     def id(self) -> str:
@@ -255,6 +257,7 @@ def with_jobs(session: Session, exams: Sequence[Exam]) -> list[Case]:
                 results[0].exam_id if results else "",
                 tuple(map(Detections.from_json, by_kind["detections"])),
                 tuple(map(Classification.from_json, by_kind["classification"])),
+                tuple(results),
             )
         )
     return cases

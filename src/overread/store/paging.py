@@ -1,7 +1,7 @@
 """Pages of long lists: each begins after the last row of the one before, and counts nothing.
 
-A place in a list is the values that it is ordered by, written as text that a link can hold. It holds
-a rank, a time and an opaque id: nothing of a patient.
+A place in a list is the values that it is ordered by, written as text that a link can hold: a rank,
+a time and an opaque id, nothing of a patient.
 """
 
 from __future__ import annotations
@@ -75,3 +75,7 @@ class Days:
 
     since: datetime | None = None
     until: datetime | None = None
+
+
+EVER = Days()
+"""No limit."""

@@ -120,6 +120,7 @@ def search(
     level: Level,
     matches: Mapping[str, str],
     *,
+    seen: ColumnElement[bool],
     modalities: Sequence[str] = (),
     limit: int = 1000,
     offset: int = 0,
@@ -132,10 +133,12 @@ def search(
     ----------
     matches : mapping
         Keyword of `MATCHABLE` to the value sought.
+    seen : condition
+        On an instance: whether it is for the one who asks (`overread.store.visible`).
     modalities : sequence of str
         ModalitiesInStudy: studies with any of these.
     """
-    conditions = _where(matches, modalities)
+    conditions = [*_where(matches, modalities), seen]
     if level == "instance":
         names = [*_STUDY, *_SERIES, *_INSTANCE]
         rows: Select[Any] = select(*(getattr(Instance, name) for name in names)).where(*conditions)
@@ -195,10 +198,24 @@ def _modalities(
 
 
 def instances(
-    session: Session, study_uid: str, series_uid: str = "", sop_instance_uid: str = ""
+    session: Session,
+    study_uid: str,
+    series_uid: str = "",
+    sop_instance_uid: str = "",
+    *,
+    seen: ColumnElement[bool] | None = None,
 ) -> list[Instance]:
-    """List the instances of a study, a series, or the one instance, in the order they came."""
+    """List the instances of a study, a series, or the one instance, in the order they came.
+
+    Parameters
+    ----------
+    seen : condition, optional
+        On an instance: whether it is for the one who asks (`overread.store.visible`); left out by
+        what gives nobody the images themselves.
+    """
     query = select(Instance).where(Instance.study_uid == study_uid, Instance.standing.in_(SHOWN))
+    if seen is not None:
+        query = query.where(seen)
     if series_uid:
         query = query.where(Instance.series_uid == series_uid)
     if sop_instance_uid:

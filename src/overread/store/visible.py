@@ -24,23 +24,23 @@ class Sight:
 
     Attributes
     ----------
-    name : str
-        Whose own edits these are.
+    user_id : str
+        Whose own edits are seen; empty for nobody's.
     cases : Reach
         Where cases and their images are seen.
     edits : Reach
         Where what others have edited is seen, too.
     """
 
-    name: str
+    user_id: str
     cases: Reach
     edits: Reach
 
 
 def sight(actor: Actor | None) -> Sight:
     """Say how far an actor sees; nowhere, where nobody has signed in."""
-    name = actor.name if actor is not None else ""
-    return Sight(name, reach(actor, "image.see"), reach(actor, "reading.see"))
+    user_id = actor.id if actor is not None else ""
+    return Sight(user_id, reach(actor, "image.see"), reach(actor, "reading.see"))
 
 
 def exams(where: Reach) -> ColumnElement[bool]:
@@ -63,7 +63,9 @@ def instances(seen: Sight) -> ColumnElement[bool]:
     An image is, where its study, of its patient, has an exam that is. What was made of images is,
     where it is the result of such an exam. Neither is, where it is another's edit.
     """
-    within = true() if seen.cases.everywhere else or_(_is_of_study(exams(seen.cases)), _is_made(seen))
+    within = (
+        true() if seen.cases.everywhere else or_(_is_of_study(exams(seen.cases)), _is_made(seen))
+    )
     if seen.edits.everywhere:
         return within
     of_another = (
@@ -113,7 +115,7 @@ def _is_made(seen: Sight) -> ColumnElement[bool]:
 
 
 def _of_model_or(seen: Sight) -> ColumnElement[bool]:
-    return Result.author.in_(["", seen.name])
+    return Result.author.in_(["", seen.user_id])
 
 
 def _of_exam(where: Reach) -> ColumnElement[bool]:

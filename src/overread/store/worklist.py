@@ -16,7 +16,7 @@ from sqlalchemy import func as sql
 from sqlalchemy.orm import Session
 
 from overread.store.cases import latest
-from overread.store.paging import Days, Page, Place, place
+from overread.store.paging import EVER, Days, Page, Place, place
 from overread.store.search import Found
 from overread.store.tables import Enrolment, Exam, Reading, Tally, User
 
@@ -44,7 +44,7 @@ class Wanted:
     project: str = ""
     pipeline: str = ""
     state: str = ""
-    days: Days = Days()
+    days: Days = EVER
     projects: Collection[str] | None = None
 
     @property
@@ -118,7 +118,7 @@ def _count(project: str, rows: Sequence[Tally]) -> Count:
     )
 
 
-def _tallies(reader_id: str, projects: Collection[str] | None) -> Select[tuple[Tally]]:
+def _tallies(reader_id: str, projects: Collection[str] | None) -> Select[Tally]:
     query = select(Tally).where(
         Tally.reader_id == reader_id, Tally.count > 0, Tally.state.in_(TO_DO + DONE)
     )
@@ -176,7 +176,7 @@ def _places(
 
 def _stream(
     of: Tally, days: Days, after: Place | None, limit: int, *, backwards: bool, by_rank: bool
-) -> Select[tuple[str, int, datetime]]:
+) -> Select[str, int, datetime]:
     """Read one stream in the index's order, from a place on."""
     query = select(Reading.id, Reading.rank, Reading.ready_at).where(
         Reading.reader_id == of.reader_id,

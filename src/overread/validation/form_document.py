@@ -6,7 +6,7 @@ One reading serves both who checks a document and who shows it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -129,9 +129,9 @@ class _Reader:
         fields: dict[str, Field] = {}
         for section in self._sections(properties):
             for name in section.names:
-                place: Keys = ("properties", name)
                 own = self._mapping(ui, name, ("ui", "fields"))
-                field = self.field(name, place, properties[name], own, ("ui", "fields", name))
+                place = _Place(("properties", name), own, ("ui", "fields", name))
+                field = self.field(name, properties[name], place)
                 if field is None:
                     continue
                 shown = self._show_if(own, ("ui", "fields", name, "show_if"), fields)
@@ -207,47 +207,46 @@ class _Reader:
             found[name] = tuple(values)
         return found
 
-    def field(  # noqa: PLR0917 - what it is, and where both parts of it stand
-        self, name: str, path: Keys, schema: Any, ui: Mapping[str, Any], ui_path: Keys
-    ) -> Field | None:
+    def field(self, name: str, schema: Any, at: _Place) -> Field | None:
         """Read one question; none where it has a fault that leaves no kind."""
         if not _NAME.fullmatch(name):
-            what = f"{name!r} cannot name an answer"
-            self.fault(path, what, "letters, digits, _ and -, a letter first, at most 64")
+            what = f"{cut(name)} cannot name an answer"
+            self.fault(at.path, what, "letters, digits, _ and -, a letter first, at most 64")
             return None
-        schema = self._resolved(schema, path)
+        schema = self._resolved(schema)
         if not isinstance(schema, dict):
-            self.fault(path, "it is no object", "a schema of the answer")
+            self.fault(at.path, "it is no object", "a schema of the answer")
             return None
-        kind = self._kind(schema, ui, path)
+        kind = self._kind(schema, at)
         if kind is None:
             return None
         for key in schema.keys() - KEYWORDS[kind]:
             expected = ", ".join(sorted(KEYWORDS[kind] - {"$ref", "$comment"}))
             what = f"a question of kind {kind} does not support {key!r}"
-            self.fault((*path, key), what, f"only {expected}")
-        for key in ui.keys() - UI_KEYS[kind]:
+            self.fault((*at.path, key), what, f"only {expected}")
+        for key in at.ui.keys() - UI_KEYS[kind]:
             what = f"unknown key {key!r} for a question of kind {kind}"
-            self.fault((*ui_path, key), what, f"only {', '.join(sorted(UI_KEYS[kind]))}")
+            self.fault((*at.ui_path, key), what, f"only {', '.join(sorted(UI_KEYS[kind]))}")
         made = Field(name, kind, str(schema.get("title", name)), str(schema.get("description", "")))
-        made = replace(made, **self._words(ui, ui_path))
-        return self._filled(made, schema, path, ui=ui, ui_path=ui_path)
+        return self._filled(replace(made, **self._words(at)), schema, at)
 
-    def _resolved(self, schema: Any, path: Keys) -> Any:
+    def _resolved(self, schema: Any) -> Any:
+        """Follow references to definitions; what stands beside one wins."""
         seen: set[str] = set()
         while isinstance(schema, dict) and isinstance(schema.get("$ref"), str):
             ref = schema["$ref"]
+            own = {key: value for key, value in schema.items() if key != "$ref"}
             target = self.schema.get("$defs", {}).get(ref.removeprefix("#/$defs/"))
-            if ref in seen or not ref.startswith("#/$defs/") or not isinstance(target, dict):
-                return {key: value for key, value in schema.items() if key != "$ref"}
+            if ref in seen or not isinstance(target, dict):
+                return own
             seen.add(ref)
-            schema = {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
+            schema = {**target, **own}
         return schema
 
-    def _kind(self, schema: Mapping[str, Any], ui: Mapping[str, Any], path: Keys) -> Kind | None:
-        declared, wanted = schema.get("type"), ui.get("as", "")
+    def _kind(self, schema: Mapping[str, Any], at: _Place) -> Kind | None:
+        declared, wanted = schema.get("type"), at.ui.get("as", "")
         has_options = "enum" in schema or "oneOf" in schema
-        kinds: dict[Any, Kind] = {
+        kinds: dict[str, Kind] = {
             "string": "date" if "format" in schema else "text",
             "number": "number",
             "integer": "integer",
@@ -255,7 +254,7 @@ class _Reader:
             "array": "choices",
             "object": "grid",
         }
-        kind: Kind | None = kinds.get(declared) if isinstance(declared, str) else None
+        kind = kinds.get(declared) if isinstance(declared, str) else None
         if has_options and declared not in ("array", "object"):
             kind = "choice"
         if wanted == "mark" and declared == "object":
@@ -264,165 +263,186 @@ class _Reader:
             return "likert"
         if wanted:
             what = f"a question of type {cut(declared)} cannot be shown as {cut(wanted)}"
-            self.fault(path, what, "likert for a choice or an integer, mark for an object")
+            self.fault(at.path, what, "likert for a choice or an integer, mark for an object")
         if kind is None:
             what = "it has no type" if declared is None else f"type {cut(declared)}"
             expected = "one of string, number, integer, boolean, array, object, or enum or oneOf"
-            self.fault(path, what, expected)
+            self.fault(at.path, what, expected)
         return kind
 
-    def _words(self, ui: Mapping[str, Any], path: Keys) -> dict[str, Any]:
+    def _words(self, at: _Place) -> dict[str, Any]:
         """Read what is only shown: words, height, step."""
         found: dict[str, Any] = {}
-        for key in ("unit", "low", "high", "placeholder"):
-            if key in ui:
-                if isinstance(ui[key], str) and len(ui[key]) <= 120:
-                    found[key] = ui[key]
-                else:
-                    self.fault((*path, key), f"{key} is {cut(ui[key])}", "at most 120 characters")
-        if "lines" in ui:
-            if isinstance(ui["lines"], int) and not isinstance(ui["lines"], bool):
-                found["lines"] = min(max(ui["lines"], 1), 30)
+        for key in _SHOWN & at.ui.keys():
+            value = at.ui[key]
+            fits, expected = _SHOWN_AS.get(key, _SHORT)
+            if fits(value):
+                found[key] = value
             else:
-                self.fault((*path, "lines"), f"lines is {cut(ui['lines'])}", "a number of lines")
-        if "step" in ui:
-            if is_number(ui["step"]) and ui["step"] > 0:
-                found["step"] = ui["step"]
-            else:
-                self.fault((*path, "step"), f"step is {cut(ui['step'])}", "a number above 0")
-        if "shape" in ui:
-            if ui["shape"] in get_args(Shape):
-                found["shape"] = ui["shape"]
-            else:
-                self.fault((*path, "shape"), f"shape is {cut(ui['shape'])}", "point or box")
+                self.fault((*at.ui_path, key), f"{key} is {cut(value)}", expected)
         return found
 
-    def _filled(
-        self, made: Field, schema: Mapping[str, Any], path: Keys, *, ui: Any, ui_path: Keys
-    ) -> Field | None:
+    def _filled(self, made: Field, schema: Mapping[str, Any], at: _Place) -> Field | None:
         """Read what is special to the kind."""
-        if made.kind in ("choice", "likert"):
-            options = self._options(schema, path, is_scale=made.kind == "likert")
-            return replace(made, options=options) if options else None
+        special = {
+            "choice": self._choice,
+            "likert": self._choice,
+            "choices": self._choices,
+            "number": self._number,
+            "integer": self._number,
+            "text": self._text,
+            "date": self._date,
+            "grid": self._grid,
+        }.get(made.kind)
         if made.kind == "boolean":
             return replace(made, options=(Option(True, "Yes"), Option(False, "No")))
-        if made.kind == "choices":
-            items = self._resolved(schema.get("items"), (*path, "items"))
-            if not isinstance(items, dict):
-                self.fault(path, "an array without items", "items with enum or oneOf")
-                return None
-            options = self._options(items, (*path, "items"))
-            return replace(made, options=options) if options else None
-        if made.kind in ("number", "integer"):
-            return self._number(made, schema, path)
-        if made.kind == "text":
-            limit = schema.get("maxLength", TEXT_LIMIT)
-            if not is_number(limit) or limit > _MOST_TEXT:
-                self.fault((*path, "maxLength"), f"{cut(limit)}", f"at most {_MOST_TEXT}")
-                return None
-            return replace(made, limit=int(limit))
-        if made.kind == "date" and schema.get("format") != "date":
-            what = f"format {cut(schema.get('format'))} is not supported"
-            self.fault((*path, "format"), what, "date, or no format")
-            return None
-        return self._grid(made, schema, path, ui, ui_path) if made.kind == "grid" else made
+        return special(made, schema, at) if special else made
 
-    def _options(
-        self, schema: Mapping[str, Any], path: Keys, *, is_scale: bool = False
-    ) -> tuple[Option, ...]:
+    def _choice(self, made: Field, schema: Mapping[str, Any], at: _Place) -> Field | None:
+        if made.kind == "likert" and not schema.keys() & {"enum", "oneOf"}:
+            options = self._steps(schema, at)
+        else:
+            options = self._options(schema, at.path)
+        return replace(made, options=options) if options else None
+
+    def _choices(self, made: Field, schema: Mapping[str, Any], at: _Place) -> Field | None:
+        path = (*at.path, "items")
+        items = self._resolved(schema.get("items"))
+        if not isinstance(items, dict):
+            self.fault(at.path, "an array without items", "items with enum or oneOf")
+            return None
+        for key in items.keys() - KEYWORDS["choice"]:
+            what = f"the answers of a multiple choice do not support {key!r}"
+            self.fault((*path, key), what, "only enum or oneOf")
+        options = self._options(items, path)
+        return replace(made, options=options) if options else None
+
+    def _text(self, made: Field, schema: Mapping[str, Any], at: _Place) -> Field | None:
+        limit = schema.get("maxLength", TEXT_LIMIT)
+        if limit > _MOST_TEXT:
+            self.fault((*at.path, "maxLength"), f"{limit} is too long", f"at most {_MOST_TEXT}")
+            return None
+        return replace(made, limit=int(limit))
+
+    def _date(self, made: Field, schema: Mapping[str, Any], at: _Place) -> Field | None:
+        if schema.get("format") == "date":
+            return made
+        what = f"format {cut(schema.get('format'))} is not supported"
+        self.fault((*at.path, "format"), what, "date, or no format")
+        return None
+
+    def _steps(self, schema: Mapping[str, Any], at: _Place) -> tuple[Option, ...]:
+        """Make the answers of a scale from its ends."""
+        least, most = schema.get("minimum"), schema.get("maximum")
+        if isinstance(least, int) and isinstance(most, int) and least < most < least + _MOST_STEPS:
+            return tuple(Option(value, str(value)) for value in range(least, most + 1))
+        expected = f"enum, oneOf, or minimum and maximum of at most {_MOST_STEPS} steps"
+        self.fault(at.path, "the scale has no steps", expected)
+        return ()
+
+    def _options(self, schema: Mapping[str, Any], path: Keys) -> tuple[Option, ...]:
         if "oneOf" in schema:
+            asked: Sequence[Any] = schema["oneOf"]
             found = [
                 Option(one["const"], str(one.get("title", as_text(one["const"]))))
-                for one in schema["oneOf"]
-                if isinstance(one, dict) and is_scalar(one.get("const"))
+                for one in asked
+                if isinstance(one, dict)
+                and is_scalar(one.get("const"))
                 and not one.keys() - {"const", "title", "description", "$comment"}
-            ]  # fmt: skip
-            asked: Sequence[Any] = schema["oneOf"]
-        elif "enum" in schema:
-            asked = schema["enum"]
-            found = [Option(one, as_text(one)) for one in asked if is_scalar(one)]
+            ]
         else:
-            least, most = schema.get("minimum"), schema.get("maximum")
-            is_whole = isinstance(least, int) and isinstance(most, int)
-            if not is_scale or not is_whole or not least < most < least + _MOST_STEPS:
-                what = "there is nothing to choose from"
-                expected = "enum, or oneOf of {const, title}"
-                if is_scale:
-                    expected += f", or minimum and maximum of at most {_MOST_STEPS} steps"
-                self.fault(path, what, expected)
-                return ()
-            return tuple(Option(value, str(value)) for value in range(least, most + 1))
+            asked = schema.get("enum", ())
+            found = [Option(one, as_text(one)) for one in asked if is_scalar(one)]
         if len(found) != len(asked) or not 0 < len(asked) <= _MOST_OPTIONS:
-            expected = f"1 to {_MOST_OPTIONS} texts, numbers or booleans, each {{const, title}}"
-            self.fault(path, "it has answers that cannot be shown", expected)
+            expected = f"1 to {_MOST_OPTIONS} of enum, or of oneOf as {{const, title}}"
+            self.fault(path, "its answers to choose from cannot be shown", expected)
             return ()
         if len({option.text for option in found}) != len(found):
             self.fault(path, "two of its answers are the same", "each answer once")
             return ()
         return tuple(found)
 
-    def _number(self, made: Field, schema: Mapping[str, Any], path: Keys) -> Field | None:
-        for key in _RANGE & schema.keys():
-            if not is_number(schema[key]):
-                self.fault((*path, key), f"{cut(schema[key])} is too large", "at most 1e15")
-                return None
-        if "multipleOf" in schema and not isinstance(schema["multipleOf"], int):
-            what = "multipleOf of a fraction is not exact in binary"
-            self.fault((*path, "multipleOf"), what, "a whole number; ui.step for the buttons")
+    def _number(self, made: Field, schema: Mapping[str, Any], at: _Place) -> Field | None:
         lowest = [schema[key] for key in ("minimum", "exclusiveMinimum") if key in schema]
         highest = [schema[key] for key in ("maximum", "exclusiveMaximum") if key in schema]
         least, most = max(lowest, default=None), min(highest, default=None)
         if least is not None and most is not None and least > most:
-            self.fault(path, f"no number is at least {least} and at most {most}", "a range")
+            self.fault(at.path, f"no number is at least {least} and at most {most}", "a range")
             return None
         step = made.step or schema.get("multipleOf") or (1 if made.kind == "integer" else None)
         return replace(made, least=least, most=most, step=step)
 
-    def _grid(  # noqa: PLR0917 - as of `field`
-        self, made: Field, schema: Mapping[str, Any], path: Keys, ui: Any, ui_path: Keys
-    ) -> Field | None:
-        rows, inner = ui.get("rows"), (*path, "additionalProperties")
-        each = self._resolved(schema.get("additionalProperties"), inner)
+    def _grid(self, made: Field, schema: Mapping[str, Any], at: _Place) -> Field | None:
+        inner = (*at.path, "additionalProperties")
+        each = self._resolved(schema.get("additionalProperties"))
         if not isinstance(each, dict) or not isinstance(each.get("properties"), dict):
             expected = "additionalProperties: an object schema, its properties the columns"
-            self.fault(path, "an object that is no grid", f"{expected}; or ui `as: mark`")
+            self.fault(at.path, "an object that is no grid", f"{expected}; or ui `as: mark`")
             return None
-        for key in each.keys() - {*_ANY, "properties", "required"}:
+        for key in each.keys() - {*_ANY, "properties", "required", "additionalProperties"}:
             what = f"a grid's row does not support {key!r}"
             self.fault((*inner, key), what, "only type, properties and required")
-        is_list = isinstance(rows, list) and bool(rows)
-        if rows != SEGMENTS and not (
-            is_list and all(isinstance(row, str) and row.strip() for row in rows)
-            and len(set(rows)) == len(rows) <= _MOST_OPTIONS
-        ):  # fmt: skip
+        rows = at.ui.get("rows")
+        fixed = _rows(rows)
+        if rows != SEGMENTS and not fixed:
             expected = '"segments", or a list of names, each once'
-            self.fault((*ui_path, "rows"), "the grid has no rows", expected)
+            self.fault((*at.ui_path, "rows"), "the grid has no rows", expected)
             return None
-        columns = []
-        own = self._mapping(ui, "columns", ui_path)
-        for name in own.keys() - each["properties"].keys():
-            what = f"there is no column {name!r}"
-            self.fault((*ui_path, "columns", name), what, "a property of its rows")
-        for name, column in each["properties"].items():
-            ui_at: Keys = (*ui_path, "columns", name)
-            shown = self._mapping(own, name, (*ui_path, "columns"))
-            field = self.field(name, (*inner, "properties", name), column, shown, ui_at)
-            if field is not None and (field.kind in ("grid", "mark") or "show_if" in shown):
-                self.fault((*inner, "properties", name), "a grid cannot ask this", "a plain field")
-            elif field is not None:
-                columns.append(replace(field, required=name in each.get("required", ())))
-        for name in each.get("required", ()):
-            if name not in each["properties"]:
-                what = f"{name!r} is required, and there is no such column"
-                self.fault((*inner, "required"), what, "a property of its rows")
+        columns = self._columns(each, inner, at)
         if not columns:
             return None
-        return replace(
-            made,
-            rows=() if rows == SEGMENTS else tuple(rows),
-            by_region=rows == SEGMENTS,
-            columns=tuple(columns),
-        )
+        return replace(made, rows=fixed, by_region=rows == SEGMENTS, columns=columns)
+
+    def _columns(self, each: Mapping[str, Any], path: Keys, at: _Place) -> tuple[Field, ...]:
+        columns, required = [], each.get("required", ())
+        own = self._mapping(at.ui, "columns", at.ui_path)
+        ui_path = (*at.ui_path, "columns")
+        for name in own.keys() - each["properties"].keys():
+            self.fault((*ui_path, name), f"there is no column {name!r}", "a property of its rows")
+        for name, column in each["properties"].items():
+            ui = self._mapping(own, name, ui_path)
+            place = _Place((*path, "properties", name), ui, (*ui_path, name))
+            field = self.field(name, column, place)
+            if field is not None and (field.kind in ("grid", "mark") or "show_if" in ui):
+                self.fault(place.path, "a grid cannot ask this", "a question by itself")
+            elif field is not None:
+                columns.append(replace(field, required=name in required))
+        for name in required:
+            if name not in each["properties"]:
+                what = f"{name!r} is required, and there is no such column"
+                self.fault((*path, "required"), what, "a property of its rows")
+        return tuple(columns)
+
+
+def _rows(given: Any) -> tuple[str, ...]:
+    """Return the names of a grid's rows; empty where they are none."""
+    if not isinstance(given, list) or not 0 < len(given) <= _MOST_OPTIONS:
+        return ()
+    names = tuple(one for one in given if isinstance(one, str) and one.strip())
+    return names if len(set(names)) == len(given) else ()
+
+
+def _is_lines(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 30
+
+
+_Fits = tuple[Callable[[Any], bool], str]
+_SHORT: _Fits = (lambda value: isinstance(value, str) and len(value) <= 120, "120 characters")
+_SHOWN_AS: dict[str, _Fits] = {
+    "lines": (_is_lines, "1 to 30 lines"),
+    "step": (lambda value: is_number(value) and value > 0, "a number above 0"),
+    "shape": (lambda value: value in get_args(Shape), "point or box"),
+}
+_SHOWN = frozenset({"unit", "low", "high", "placeholder", *_SHOWN_AS})
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where both parts of a question stand: its schema, and what ``ui`` says of it."""
+
+    path: Keys
+    ui: Mapping[str, Any]
+    ui_path: Keys
 
 
 @dataclass(frozen=True)

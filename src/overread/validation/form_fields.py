@@ -20,6 +20,12 @@ Scalar = str | int | float | bool
 SEGMENTS = "segments"
 """As a grid's rows: one for each region of the case's results."""
 
+MARK = ("sop_instance_uid", "frame", "x", "y")
+"""Of a point that is marked: the frame counts from 0, the place is in pixels from the corner."""
+
+BOX = (*MARK, "x1", "y1")
+"""Of a box that is marked: a second corner, to the right of and below the first."""
+
 TEXT_LIMIT = 4000
 """Characters of a free text whose form says no ``maxLength``."""
 
@@ -193,9 +199,12 @@ def is_scalar(value: Any) -> bool:
 
 
 def cut(value: Any) -> str:
-    """Show a value on one line, not too long."""
-    text = value if isinstance(value, str) else repr(value)[:200]
-    text = json.dumps(text, ensure_ascii=False) if isinstance(value, str) else text
+    """Show a value on one line, not too long, whatever it is."""
+    try:
+        text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, a list of lists of …
+        text = f"this {type(value).__name__}"
+    text = text.encode("utf-8", "replace").decode()  # half a character cannot be shown
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -105,7 +106,7 @@ def check(document: Any) -> list[FormFault]:
     for name, inner in document.get("properties", {}).items():
         faults += _inner(inner, ("properties", name))
     faults += _conditions(document)
-    faults += _circles(document.get("$defs", {}))
+    faults += _references(document, document.get("$defs", {}))
     return faults or read(document)[1]
 
 
@@ -172,10 +173,6 @@ def _inner(schema: Any, path: Keys) -> Iterator[FormFault]:
         return
     for key in sorted(schema.keys() - _INNER):
         yield FormFault((*path, key), f"a form does not support {key!r}", "another way to say it")
-    ref = schema.get("$ref")
-    if ref is not None and not str(ref).startswith("#/$defs/"):
-        what = f"{cut(ref)} lies elsewhere, and nothing is fetched"
-        yield FormFault((*path, "$ref"), what, '"#/$defs/NAME"')
     factor = schema.get("multipleOf")
     if factor is not None and not isinstance(factor, int):
         what = "multipleOf of a fraction is not exact in binary"
@@ -223,28 +220,36 @@ def _named(block: Any, path: Keys) -> Iterator[tuple[Keys, str]]:
             yield from _named(one, (*path, key, at))
 
 
-def _circles(definitions: Mapping[str, Any]) -> Iterator[FormFault]:
-    """Find definitions that lead back to themselves, or to none."""
-    leads = {name: sorted(set(_refs(inner))) for name, inner in definitions.items()}
-
-    def comes_back(name: str, seen: tuple[str, ...]) -> bool:
-        return name in seen or any(
-            comes_back(one, (*seen, name)) for one in leads.get(name, ()) if one in leads
-        )
-
-    for name in definitions:
-        if comes_back(name, ()):
+def _references(document: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[FormFault]:
+    """Find references that lead elsewhere, to nothing, or back to where they stand."""
+    for path, ref in _refs(document, ()):
+        if not ref.startswith(_OWN):
+            what = f"{cut(ref)} lies elsewhere, and nothing is fetched"
+            yield FormFault(path, what, '"#/$defs/NAME"')
+        elif ref.removeprefix(_OWN) not in known or not _PLAIN.fullmatch(ref.removeprefix(_OWN)):
+            yield FormFault(path, f"there is no definition {cut(ref)}", '"#/$defs/NAME"')
+    leads = {
+        name: {ref.removeprefix(_OWN) for _, ref in _refs(inner, ())}
+        for name, inner in known.items()
+    }
+    for name, reached in leads.items():
+        while more := {far for near in reached for far in leads.get(near, ())} - reached:
+            reached.update(more)
+        if name in reached:
             what = f"the definition {name!r} leads back to itself"
             yield FormFault(("$defs", name), what, "definitions that end")
 
 
-def _refs(schema: Any) -> Iterator[str]:
+_OWN = "#/$defs/"
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def _refs(schema: Any, path: Keys) -> Iterator[tuple[Keys, str]]:
     if isinstance(schema, dict):
-        ref = schema.get("$ref")
-        if isinstance(ref, str):
-            yield ref.removeprefix("#/$defs/").partition("/")[0]
-        for inner in schema.values():
-            yield from _refs(inner)
+        if isinstance(schema.get("$ref"), str):
+            yield (*path, "$ref"), schema["$ref"]
+        for key, inner in schema.items():
+            yield from _refs(inner, (*path, key))
     elif isinstance(schema, list):
-        for inner in schema:
-            yield from _refs(inner)
+        for at, inner in enumerate(schema):
+            yield from _refs(inner, (*path, at))

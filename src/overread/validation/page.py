@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from overread.settings import Frozen
 
-Block = Literal["findings", "measurements", "plot", "form", "objects", "provenance", "text"]
+Block = Literal[
+    "text", "summary", "findings", "plot", "measurements", "form", "objects", "provenance"
+]
 Column = Literal[
     "date", "accession", "region", "source", "value", "change", "absolute change", "scanner"
 ]
@@ -25,6 +27,15 @@ def parse_percent(value: Any) -> Any:
         return float(value.strip().removesuffix("%"))
     raise ValueError(f"{value!r} is no percentage; write one as 25%")
 
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)} stands there twice; name each once")
+    return names
+
+
+EachOnce = AfterValidator(_each_once)
 
 Percent = Annotated[float, BeforeValidator(parse_percent), Field(gt=0, le=100_000)]
 
@@ -47,6 +58,12 @@ class Threshold(Frozen):
     decrease: Percent | None = None
     absolute: float | None = Field(default=None, gt=0)
     words: str = Field(default="", max_length=40)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Threshold:
+        if self.increase is None and self.decrease is None and self.absolute is None:
+            raise ValueError("it says nothing; write `increase:`, `decrease:` or `absolute:`")
+        return self
 
 
 class Series(Frozen):
@@ -83,25 +100,30 @@ class Page(Frozen):
     Attributes
     ----------
     blocks : tuple of str
-        What stands beside the images, from top to bottom.
+        What stands beside the images, from top to bottom: ``summary`` (the exam's own numbers,
+        large), ``plot`` and ``measurements`` (a table) over all the patient's exams, ``findings``,
+        the ``form``, the ``objects`` that were written, the ``provenance``, and a ``text``. A block
+        that has nothing to show is left out.
     views : tuple of str
         What stands in the place of the images, the first one open; those that have nothing to show
         are left out.
     columns : tuple of str
         Of the table of measurements.
     series : tuple of Series
-        Numbers over time; where left out, each measured quantity's own.
+        Numbers over time; where left out, the volumes, or else each measured quantity.
     prior : bool
         Whether the viewer opens with the exam before it beside.
     text : str
         What the block ``text`` says: instructions to the reader.
     """
 
-    blocks: tuple[Block, ...] = (
-        "text", "findings", "measurements", "plot", "form", "objects", "provenance",
+    blocks: Annotated[tuple[Block, ...], EachOnce] = (
+        "text", "summary", "findings", "plot", "measurements", "form", "objects", "provenance",
     )  # fmt: skip
-    views: tuple[View, ...] = ("findings", "viewer", "captures")
-    columns: tuple[Column, ...] = ("date", "accession", "region", "source", "value", "change")
+    views: Annotated[tuple[View, ...], EachOnce] = ("findings", "viewer", "captures")
+    columns: Annotated[tuple[Column, ...], EachOnce] = (
+        "date", "accession", "region", "source", "value", "change",
+    )  # fmt: skip
     series: tuple[Series, ...] = ()
     prior: bool = True
     text: str = Field(default="", max_length=4000)

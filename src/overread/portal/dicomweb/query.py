@@ -13,6 +13,7 @@ from pydicom.datadict import keyword_for_tag, tag_for_keyword
 from overread.portal.auth import require
 from overread.portal.dicomweb.media import JSON
 from overread.portal.dicomweb.metadata import found_json
+from overread.portal.dicomweb.scope import seen, service
 from overread.portal.state import Here
 from overread.store import studies
 from overread.store.patients import are_one_patient, patients_of_study
@@ -24,11 +25,6 @@ _MOST = 5000
 router = APIRouter(
     prefix="/dicom-web", include_in_schema=False, dependencies=[Depends(require("image.see"))]
 )
-
-
-def service(request: Request) -> str:
-    """Return the address of the DICOMweb service, as the client sees it."""
-    return f"{request.base_url}dicom-web"
 
 
 def check_one_patient(patients: Sequence[tuple[str, str]]) -> None:
@@ -85,7 +81,13 @@ def _search(request: Request, portal: Here, level: Level, within: Sequence[str])
         if within and not matches.get("SeriesInstanceUID"):
             check_one_patient(patients_of_study(session, within[0]))
         found = studies.search(
-            session, level, matches, modalities=modalities, limit=limit, offset=offset
+            session,
+            level,
+            matches,
+            seen=seen(request, session),
+            modalities=modalities,
+            limit=limit,
+            offset=offset,
         )
     base = service(request)
     headers = {}

@@ -44,7 +44,7 @@ def rendered_instance(
     request: Request, portal: Here, *, study: str, series: str, instance: str, viewport: str = ""
 ) -> Response:
     """Give an image as a PNG, its first frame if it has several, or a document as its PDF."""
-    one = asked(portal, study, series, instance)[0]
+    one = asked(request, portal, study, series, instance)[0]
     if one.sop_class_uid == EncapsulatedPDFStorage:
         note(request, portal, [one])
         return _pdf(request, portal, one)
@@ -65,7 +65,7 @@ def rendered_frame(
     """Give one frame of an image as a PNG."""
     if not re.fullmatch("0*[1-9][0-9]{0,8}", number):
         raise HTTPException(400, f"{number!r} is no frame; expected a number from 1")
-    one = asked(portal, study, series, instance)[0]
+    one = asked(request, portal, study, series, instance)[0]
     return _png(request, portal, one, int(number), viewport)
 
 
@@ -128,6 +128,6 @@ def _pdf(request: Request, portal: Portal, one: Instance) -> Response:
             "Content-Disposition": 'inline; filename="report.pdf"',
             # It has nothing to load; the browser's own PDF viewer needs its styles.
             "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
-            "object-src 'self'; frame-ancestors 'self'",
+            "object-src 'self'",
         },
     )

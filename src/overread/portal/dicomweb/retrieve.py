@@ -29,7 +29,8 @@ from overread.portal.dicomweb.metadata import (
     instance_url,
     is_pixels,
 )
-from overread.portal.dicomweb.query import check_one_patient, service
+from overread.portal.dicomweb.query import check_one_patient
+from overread.portal.dicomweb.scope import seen, service
 from overread.portal.dicomweb.source import (
     NotThere,
     chunks,
@@ -53,8 +54,10 @@ _NATIVE = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
 """Native little endian pixels are the same bytes in both."""
 
 
-def asked(portal: Portal, study: str, series: str = "", instance: str = "") -> list[Instance]:
-    """Return the instances that a path names.
+def asked(
+    request: Request, portal: Portal, study: str, series: str = "", instance: str = ""
+) -> list[Instance]:
+    """Return the instances that a path names, of those that the one who asks may see.
 
     Raises
     ------
@@ -63,7 +66,7 @@ def asked(portal: Portal, study: str, series: str = "", instance: str = "") -> l
         never given together.
     """
     with portal.database.read() as session:
-        found = studies.instances(session, study, series, instance)
+        found = studies.instances(session, study, series, instance, seen=seen(request, session))
     if not found:
         raise HTTPException(404, "there is no such study, series or instance here")
     check_one_patient(
@@ -99,13 +102,13 @@ def _metadata(request: Request, portal: Portal, found: list[Instance]) -> Respon
 @router.get("/studies/{study}/metadata")
 def study_metadata(request: Request, portal: Here, study: str) -> Response:
     """Give the metadata of a study."""
-    return _metadata(request, portal, asked(portal, study))
+    return _metadata(request, portal, asked(request, portal, study))
 
 
 @router.get("/studies/{study}/series/{series}/metadata")
 def series_metadata(request: Request, portal: Here, study: str, series: str) -> Response:
     """Give the metadata of a series."""
-    return _metadata(request, portal, asked(portal, study, series))
+    return _metadata(request, portal, asked(request, portal, study, series))
 
 
 @router.get("/studies/{study}/series/{series}/instances/{instance}/metadata")
@@ -113,7 +116,7 @@ def instance_metadata(
     request: Request, portal: Here, study: str, series: str, instance: str
 ) -> Response:
     """Give the metadata of an instance."""
-    return _metadata(request, portal, asked(portal, study, series, instance))
+    return _metadata(request, portal, asked(request, portal, study, series, instance))
 
 
 def _whole(request: Request, portal: Portal, found: list[Instance]) -> Response:
@@ -145,13 +148,13 @@ def _whole(request: Request, portal: Portal, found: list[Instance]) -> Response:
 @router.get("/studies/{study}")
 def retrieve_study(request: Request, portal: Here, study: str) -> Response:
     """Give a study's objects."""
-    return _whole(request, portal, asked(portal, study))
+    return _whole(request, portal, asked(request, portal, study))
 
 
 @router.get("/studies/{study}/series/{series}")
 def retrieve_series(request: Request, portal: Here, study: str, series: str) -> Response:
     """Give a series' objects."""
-    return _whole(request, portal, asked(portal, study, series))
+    return _whole(request, portal, asked(request, portal, study, series))
 
 
 @router.get("/studies/{study}/series/{series}/instances/{instance}")
@@ -159,7 +162,7 @@ def retrieve_instance(
     request: Request, portal: Here, study: str, series: str, instance: str
 ) -> Response:
     """Give one object."""
-    return _whole(request, portal, asked(portal, study, series, instance))
+    return _whole(request, portal, asked(request, portal, study, series, instance))
 
 
 def _frame_type(one: Instance) -> tuple[str, tuple[str, ...]]:
@@ -196,7 +199,7 @@ def retrieve_frames(
     """Give frames, each as it is stored."""
     if not re.fullmatch(r"0*[1-9][0-9]{0,8}(,0*[1-9][0-9]{0,8})*", numbers):
         raise HTTPException(400, f"{numbers!r} is no list of frames; expected numbers from 1")
-    one = asked(portal, study, series, instance)[0]
+    one = asked(request, portal, study, series, instance)[0]
     kind = _part_type(request, one)
     first, *rest = [int(number) for number in numbers.split(",")]
     if any(number > one.frames for number in rest):
@@ -216,7 +219,7 @@ def retrieve_bulk(
     request: Request, portal: Here, *, study: str, series: str, instance: str, path: str
 ) -> Response:
     """Give a big binary value, by the address that the metadata gave."""
-    one = asked(portal, study, series, instance)[0]
+    one = asked(request, portal, study, series, instance)[0]
     if is_pixels(path):
         return _pixels(request, portal, one)
     try:

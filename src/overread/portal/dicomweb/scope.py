@@ -58,5 +58,5 @@ def seen(request: Request, session: Session) -> ColumnElement[bool]:
     if case is None:
         return within
     before = history.before(session, case.case)
-    roots = [case.case.id] + ([before.id] if before is not None else [])
+    roots = [case.case.id] + ([before.root_id] if before is not None else [])
     return within & visible.of_exams(roots)

@@ -1,29 +1,33 @@
 """STOW-RS (PS3.18 section 10.5): take objects in, by the same law as the receiver.
 
-What a person stores is kept. It is put on the routes only for those who may do that, so that an
-edit that a reader saves from the viewer never travels on by itself.
+What a reader stores is an edit of a result (`overread.portal.edits`), and so is whatever is stored
+at the address of one case. Other objects are taken from the site's staff alone, and are put on the
+routes where they may do that.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import Response
+from pydicom import Dataset
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser
 from starlette.concurrency import run_in_threadpool
 
-from overread.dicom.encoded import Unparseable, text
+from overread.dicom.encoded import Unparseable, parse_file, text
 from overread.dicom.study import Origin
-from overread.portal.auth import actor_of, require
+from overread.errors import Refused
+from overread.portal import edits
+from overread.portal.auth import actor_of, allow, require
 from overread.portal.dicomweb.media import DICOM, JSON, MULTIPART, parse_content_type
 from overread.portal.dicomweb.metadata import Json, element
-from overread.portal.dicomweb.query import service
+from overread.portal.dicomweb.scope import case_of, service
 from overread.portal.state import Here, Portal
 from overread.routing.rules import decide
 from overread.store.archive import new_key
@@ -41,6 +45,7 @@ C-STORE."""
 
 # Failure reasons, PS3.18 table I.2-2 and PS3.4 annex B.2.3.
 _NOT_UNDERSTOOD, _OTHER_STUDY, _CONFLICT = 0xC000, 0xA900, 0xB000
+_NOT_AUTHORISED = 0x0124
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class _Answer:
     url: str = ""
     failure: int = 0
     warning: int = 0
+    why: str = ""
 
 
 class _Parts:
@@ -122,20 +128,74 @@ async def _objects(request: Request) -> AsyncIterator[bytes]:
 async def store_objects(
     request: Request,
     portal: Here,
-    signed: Annotated[Signed, Depends(require("image.store"))],
+    signed: Annotated[Signed, Depends(require("image.see"))],
     study: str = "",
 ) -> Response:
     """Keep the objects of the request; each is answered for."""
+    takes = _what_is_taken(request, portal, signed)
     answers = [
-        await run_in_threadpool(_store_one, portal, request, signed, data, study)
+        await run_in_threadpool(takes, portal, request, signed, data, study)
         async for data in _objects(request)
     ]
     if not answers:
         raise HTTPException(400, "the request holds no object")
-    failed = sum(1 for answer in answers if answer.failure)
-    status = 200 if not failed else 409 if failed == len(answers) else 202
+    failed = [answer for answer in answers if answer.failure]
+    status = 200 if not failed else 409 if len(failed) == len(answers) else 202
     return Response(
         json.dumps(_response(answers, service(request), study)), status, media_type=JSON
+    )
+
+
+def _what_is_taken(
+    request: Request, portal: Portal, signed: Signed
+) -> Callable[[Portal, Request, Signed, bytes, str], _Answer]:
+    """Say how what this person stores at this address is taken.
+
+    Raises
+    ------
+    NoSuchCase
+        The address names a case that is not for them.
+    Forbidden
+        They may store nothing.
+    """
+    if request.path_params.get("case_id"):
+        with portal.database.read() as session:
+            case_of(request, session)
+        allow(signed, "image.edit")
+        return _edit_one
+    if may(signed.actor, "image.store").yes:
+        return _store_one
+    allow(signed, "image.edit")
+    return _edit_one
+
+
+def _edit_one(portal: Portal, request: Request, signed: Signed, data: bytes, study: str) -> _Answer:
+    """Keep one object as an edit; what is none leaves nothing behind."""
+    if portal.archive.free() < portal.site.settings.storage.watermark:
+        raise HTTPException(507, "the disk is below its watermark; nothing more is kept")
+    try:
+        encoded = parse_file(data)
+    except Unparseable as error:
+        return _Answer("", "", failure=_NOT_UNDERSTOOD, why=f"it cannot be read: {error}")
+    header = encoded.header
+    named = (text(header, "SOPClassUID"), text(header, "SOPInstanceUID"))
+    if study and text(header, "StudyInstanceUID") != study:
+        why = "it is of another study than the address names"
+        return _Answer(*named, failure=_OTHER_STUDY, why=why)
+    try:
+        edits.accept(portal, request, signed, data, encoded)
+    except edits.NotYours as error:
+        return _Answer(*named, failure=_NOT_AUTHORISED, why=str(error))
+    except Refused as error:
+        return _Answer(*named, failure=_OTHER_STUDY, why=str(error))
+    return _Answer(*named, url=_address(request, header))
+
+
+def _address(request: Request, header: Dataset) -> str:
+    return (
+        f"{service(request)}/studies/{text(header, 'StudyInstanceUID')}"
+        f"/series/{text(header, 'SeriesInstanceUID')}"
+        f"/instances/{text(header, 'SOPInstanceUID')}"
     )
 
 
@@ -184,11 +244,11 @@ def _store_one(
     if kept.repeat:
         portal.archive.sync(kept.key)  # the first copy may have come a moment ago
         portal.archive.remove(incoming.key)
-    url = (
-        f"{service(request)}/studies/{text(header, 'StudyInstanceUID')}"
-        f"/series/{text(header, 'SeriesInstanceUID')}/instances/{named[1]}"
+    return _Answer(
+        *named,
+        url=_address(request, header),
+        warning=_CONFLICT if kept.standing == "conflict" else 0,
     )
-    return _Answer(*named, url=url, warning=_CONFLICT if kept.standing == "conflict" else 0)
 
 
 def _set_aside(portal: Portal, data: bytes, at: datetime, reason: str) -> None:
@@ -215,7 +275,10 @@ def _response(answers: list[_Answer], base: str, study: str) -> Json:
         item |= element("ReferencedSOPClassUID", "UI", answer.sop_class_uid)
         item |= element("ReferencedSOPInstanceUID", "UI", answer.sop_instance_uid)
         if answer.failure:
-            failed.append(item | element("FailureReason", "US", answer.failure))
+            item |= element("FailureReason", "US", answer.failure)
+            if answer.why:  # what a C-STORE would say beside the status (PS3.7 C.4.2)
+                item |= element("ErrorComment", "LO", answer.why)
+            failed.append(item)
             continue
         item |= element("RetrieveURL", "UR", answer.url)
         if answer.warning:

@@ -1,0 +1,101 @@
+"""An edit of a segmentation that a person stores: checked, kept as a version, and told of."""
+
+from __future__ import annotations
+
+from fastapi import Request
+from pydicom import Dataset
+from sqlalchemy.orm import Session
+
+from overread.dicom.encoded import Encoded
+from overread.engine.edits import keep_edit
+from overread.errors import Refused
+from overread.portal.auth import tell
+from overread.portal.dicomweb.scope import case_of
+from overread.portal.state import Portal
+from overread.store import edits, visible
+from overread.store.tables import Result
+from overread.store.users import Signed
+from overread.validation.permissions import may
+
+LARGEST = 512 << 20
+"""Bytes of an edit: one bit, or one byte packed, for each voxel of a large series."""
+
+
+class NotYours(Refused):
+    """The object belongs to no case that the one who stores it may edit."""
+
+
+def accept(
+    portal: Portal, request: Request, signed: Signed, data: bytes, encoded: Encoded
+) -> Result:
+    """Keep a stored Segmentation as a new version of the result that it edits.
+
+    It is looked at whole before anything of it is kept, and what is kept (object, version, the job
+    that measures it, what the audit is told) is kept in one transaction.
+
+    Parameters
+    ----------
+    data : bytes
+        A PS3.10 file.
+    encoded : Encoded
+        The same, its header read.
+
+    Returns
+    -------
+    Result
+        The version: the one from before where the same object was stored before.
+
+    Raises
+    ------
+    NotYours
+        It was not drawn on images of a case that the person may edit.
+    Refused
+        It does not lie on the images that the result was made from, or is not of its segments.
+    """
+    if len(data) > LARGEST:
+        raise Refused(f"the segmentation has more than {LARGEST >> 20} MB")
+    if not encoded.pixels():
+        raise Refused("the segmentation has no pixels; wait until it is drawn, and save it again")
+    header = encoded.header
+    with portal.database.read() as session:
+        base = edits.find_base(session, _exams(request, session, signed, header), header)
+        edits.check(session, portal.archive, header, base)
+        name, root_ids = base.result.name, [base.root_id]
+    with portal.database.write() as session:
+        # Again, in this transaction: a newer result may have come since.
+        base = next(one for one in edits.bases(session, root_ids) if one.result.name == name)
+        edit = keep_edit(
+            session,
+            portal.archive,
+            portal.site,
+            data,
+            base=base,
+            author=signed.account.name,
+            at=portal.now(),
+        )
+        if edit.is_new:
+            detail = {"edits": base.result.id, "version": edit.result.version}
+            tell(session, request, "edit segmentation", f"result {edit.result.id}", detail)
+        return edit.result
+
+
+def _exams(request: Request, session: Session, signed: Signed, header: Dataset) -> list[str]:
+    """Return the exams that an edit may be of, by root.
+
+    Raises
+    ------
+    NotYours
+        There is none.
+    """
+    case = case_of(request, session)
+    drawn_on = [case.case.id] if case is not None else edits.drawn_on(session, header)
+    may_edit = [
+        root_id
+        for root_id in drawn_on
+        if may(signed.actor, "image.edit", projects=visible.projects_of(session, root_id)).yes
+    ]
+    if not may_edit:
+        raise NotYours(
+            "the segmentation was not drawn on images of a case that you may edit; nothing is kept"
+        )
+    return may_edit
