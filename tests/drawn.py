@@ -52,9 +52,9 @@ def drawn(
         Mask(inside.astype(np.uint8), lay_out(series).affine, segments),
         series,
         Making(
-            job=f"drawn {name}",
-            step="seg",
+            made_by=("drawn", name),
             at=datetime(2026, 6, 3, tzinfo=UTC),
+            zone="UTC",
             algorithm=Algorithm("by hand", "1"),
             device="viewer",
         ),

@@ -14,6 +14,7 @@ from overread.engine.edits import Edit, keep_edit
 from overread.errors import Refused
 from overread.store import edits, jobs
 from overread.store.tables import Exam, Instance, Job, Result
+from tests.dicom.series import ball
 from tests.drawn import drawn
 from tests.engine.world import SLOW, World, exam_images, pipeline, wait
 
@@ -21,11 +22,15 @@ MEASURING = {
     "t1": {"use": "select_series", "with": {"where": {"Modality": "MR"}}},
     "volume": {"use": "read_volume", "in": {"series": "t1"}},
     "mask": {"use": "threshold", "in": {"volume": "volume"}, "with": {"above": 500}},
-    "same": {"use": "slow_mask", "in": {"mask": "mask"}, "with": {"seconds": 1.0}},
+    "same": {"use": "slow_mask", "in": {"volume": "mask"}, "with": {"seconds": 1.0}},
     "volumes": {"use": "measure_volumes", "in": {"mask": "same"}},
     "seg": {"use": "write_seg", "in": {"mask": "mask", "source": "t1"}},
 }
-SLOW_MASK = SLOW.replace("Volume", "Mask").replace("volume", "mask").replace("slow(", "slow_mask(")
+SLOW_MASK = (
+    SLOW.replace("import Volume", "import Mask")
+    .replace("Volume", "Mask")
+    .replace("slow(", "slow_mask(")
+)
 
 
 def now() -> datetime:
@@ -83,7 +88,7 @@ def test_an_edit_is_measured_by_the_pipelines_own_steps_through_a_kill(world: Wo
         assert volumes.edits == before["volumes"].id
         (value,) = volumes.data["measurements"]
         assert value["region"] == before["volumes"].data["measurements"][0]["region"]
-        assert value["value"] == pytest.approx(smaller.sum() * per_voxel / _voxels(world), rel=1e-3)
+        assert value["value"] == pytest.approx(smaller.sum() * per_voxel / _voxels(), rel=1e-3)
     # The model's own stand as they were, and nothing has been sent anywhere.
     after = model_results(world)
     assert {name: (one.id, one.superseded_by, one.data) for name, one in after.items()} == {
@@ -106,11 +111,8 @@ def test_an_edit_is_measured_by_the_pipelines_own_steps_through_a_kill(world: Wo
         assert {(one.author, one.version) for one in current} == {("", 1), ("rosa", 2), ("otto", 1)}
 
 
-def _voxels(world: World) -> int:
+def _voxels() -> int:
     """How many voxels the model has marked."""
-    from overread.dicom.geometry import lay_out  # noqa: F401
-    from tests.dicom.series import ball
-
     return int(ball((6, 24, 20)).sum())
 
 

@@ -233,7 +233,7 @@ def test_writers_at_once_lose_no_row(database: Database) -> None:
     failures: list[BaseException] = []
 
     def write(seed: int) -> None:
-        chance = random.Random(seed)  # noqa: S311 - which of them roll back
+        chance = random.Random(seed)
         try:
             for _ in range(40):
                 with Session(database._writing) as session, session.begin():

@@ -11,7 +11,21 @@ import typer
 from rich.markup import escape
 
 from overread import __version__
-from overread.cli import alone, demo, doctor, exam, job, model, route, send, serve, site, user, why
+from overread.cli import (
+    alone,
+    audit,
+    demo,
+    doctor,
+    exam,
+    job,
+    model,
+    route,
+    send,
+    serve,
+    site,
+    user,
+    why,
+)
 from overread.cli.terminal import notes
 from overread.errors import OverreadError, SiteError, UsageError
 
@@ -44,6 +58,7 @@ for name, noun, about in (
     ("job", job.app, "What has run."),
     ("model", model.app, "What models there are, and what they were made for."),
     ("user", user.app, "Who may sign in."),
+    ("audit", audit.app, "What was done, and by whom."),
 ):
     app.add_typer(noun, name=name, help=about, no_args_is_help=True)
 

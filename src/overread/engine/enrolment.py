@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -44,10 +45,10 @@ from overread.validation.urgency import Finding, is_urgent
 _BATCH = 300
 """Exams or readings in one transaction; receivers wait for it on SQLite."""
 _BEGINNING = Place(0, datetime(1970, 1, 1, tzinfo=UTC), "")
-_KINDS = {
-    "measurements": Measurements,
-    "detections": Detections,
-    "classification": Classification,
+_KINDS: dict[str, Callable[[Mapping[str, Any]], Finding]] = {
+    "measurements": Measurements.from_json,
+    "detections": Detections.from_json,
+    "classification": Classification.from_json,
 }
 
 Pairs = frozenset[tuple[str, str]]
@@ -58,13 +59,12 @@ def exam_closed(
     session: Session, site: SiteFolder, archive: Archive, exam: Exam, now: datetime
 ) -> list[Enrolment]:
     """Enrol an exam in the projects that take it, in the transaction that closes it."""
-    made = []
-    for project in sorted(site.projects_of(exam.pipeline), key=lambda one: one.name):
-        if _takes(session, archive, project, exam):
-            made.append(
-                enrolments.enrol(session, now, project.name, exam.root_id, exam.pipeline)
-            )
-    return made
+    takers = sorted(site.projects_of(exam.pipeline), key=lambda one: one.name)
+    return [
+        enrolments.enrol(session, now, project.name, exam.root_id, exam.pipeline)
+        for project in takers
+        if _takes(session, archive, project, exam)
+    ]
 
 
 def results_kept(
@@ -83,7 +83,7 @@ def results_kept(
         project = site.projects[case.project]
         if _make_ready(session, project, case, now):
             enrolments.assign(session, now, [case], readers[project.name], project.due)
-            notices.add(session, site, project, case, readers[project.name], now)
+            notices.add(session, site, case, readers[project.name], now)
 
 
 def readers_of(session: Session, site: SiteFolder) -> Mapping[str, frozenset[str]]:
@@ -110,7 +110,7 @@ def _make_ready(session: Session, project: Project, case: Enrolment, now: dateti
 
 def _finding(result: Result) -> list[Finding]:
     kind = _KINDS.get(result.kind)
-    return [] if kind is None else [kind.from_json(result.data)]
+    return [] if kind is None else [kind(result.data)]
 
 
 def _takes(session: Session, archive: Archive, project: Project, exam: Exam) -> bool:
@@ -155,9 +155,9 @@ class Enroller:
         with self.database.write() as session:
             if not hold(session, "enrol", self.worker, now):
                 return
-            is_done = all([self._consider(session, one, now) for one in self._projects()])
-            is_done &= self._give(session, pairs, now)
-        self._settled = pairs if is_done else None
+            considered = [self._consider(session, one, now) for one in self._projects()]
+            is_done = self._give(session, pairs, now)
+        self._settled = pairs if is_done and all(considered) else None
 
     def _projects(self) -> list[Project]:
         return [self.site.projects[name] for name in sorted(self.site.projects)]

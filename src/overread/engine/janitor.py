@@ -13,6 +13,7 @@ from overread.engine.jobs import workflow_id
 from overread.engine.leases import hold
 from overread.engine.workflows import Workflows
 from overread.pipelines.job import ENDED, JobState
+from overread.store.audit import forget_given
 from overread.store.database import Database
 from overread.store.tables import Job, Worker
 
@@ -98,7 +99,9 @@ class Janitor:
                     job.reason = "a defect of ours: its workflow ended without a word; see the log"
 
     def tidy(self, now: datetime) -> None:
-        """Remove the work folders of jobs that ended long enough ago."""
+        """Remove what is left of jobs that ended long enough ago, and of sign-ins that are over."""
+        with self.database.write() as session:
+            forget_given(session)
         if not self.work.is_dir():
             return
         names = {folder.name for folder in self.work.iterdir() if folder.is_dir()}

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from overread.engine import fhir, site_tables
 from overread.engine.edits import lay_out_edited
+from overread.engine.enrolment import results_kept
 from overread.engine.folders import JobFolders, digests
 from overread.engine.headers import origin_of
 from overread.engine.keeping import keep_results

@@ -12,27 +12,27 @@ import hmac
 import json
 import smtplib
 import ssl
+import traceback
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
+from threading import Event
 
 import httpx
 import structlog
-from sqlalchemy import exists, select
+from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session
 
-from overread.engine.leases import hold
 from overread.settings import Smtp, Webhook
 from overread.site import SiteFolder
 from overread.store.database import Database
 from overread.store.tables import Enrolment, Notice, Reading, User
-from overread.validation.project import Project
 
 _log = structlog.get_logger(__name__)
 
-_BATCH = 20
-"""Notices sent in one round, in which the lease must not end."""
+_LOOK_EVERY = 1.0
 _TIMEOUT = 5.0
+_CLAIM = timedelta(minutes=2)
 _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(seconds=15), timedelta(hours=1)
 _ATTEMPTS = 12
 SIGNATURE = "X-Overread-Signature"
@@ -42,12 +42,12 @@ SIGNATURE = "X-Overread-Signature"
 def add(
     session: Session,
     site: SiteFolder,
-    project: Project,
     case: Enrolment,
     reader_ids: Collection[str],
     now: datetime,
 ) -> None:
     """Write down who is to be told of a case that is ready, in the transaction that makes it so."""
+    project = site.projects[case.project]
     wanted = project.notify.ready or (case.urgent and project.notify.urgent)
     channels = site.settings.notify
     told: list[tuple[str, str]] = []
@@ -84,34 +84,38 @@ def add(
 
 
 class Notices:
-    """Sends what was written down; one worker of a site at a time.
+    """Sends what was written down; every worker may, as each notice is claimed by one."""
 
-    Parameters
-    ----------
-    worker : str
-        The worker's name, for the lease.
-    """
+    def __init__(self, site: SiteFolder, database: Database) -> None:
+        self.site, self.database = site, database
 
-    def __init__(self, site: SiteFolder, database: Database, worker: str) -> None:
-        self.site, self.database, self.worker = site, database, worker
+    def serve(self, stop: Event) -> None:
+        """Send what is due until ``stop`` is set."""
+        while not stop.wait(_LOOK_EVERY):
+            try:
+                while not stop.is_set() and self.send_one(datetime.now(UTC)):
+                    pass
+            except Exception:  # noqa: BLE001 - the thread's edge: recorded, and it goes on
+                _log.error("notices could not be sent", error=traceback.format_exc())
 
-    def tick(self, now: datetime) -> None:
-        """Send what is due. Where nothing is, this reads one small index."""
+    def send_one(self, now: datetime) -> bool:
+        """Send one notice that is due, and say whether there was one."""
         due = (Notice.state == "waiting", Notice.next_at <= now)
+        first = select(Notice.id).where(*due).order_by(Notice.next_at, Notice.id).limit(1)
         with self.database.read() as session:
-            if not session.scalar(select(exists().where(*due))):
-                return
+            one = session.scalar(first)
+        if one is None:
+            return False
         with self.database.write() as session:
-            if not hold(session, "notices", self.worker, now):
-                return
-            ids = session.scalars(
-                select(Notice.id).where(*due).order_by(Notice.next_at, Notice.id).limit(_BATCH)
-            ).all()
-            # Before it is sent: whoever takes over from a dead worker waits this long with it.
-            for one in ids:
-                session.get_one(Notice, one).next_at = now + _FIRST_PAUSE
-        for one in ids:
-            self._send(one, now)
+            claimed = session.scalar(
+                update(Notice)
+                .where(Notice.id == one, *due)
+                .values(next_at=now + _CLAIM)  # whoever comes after a dead worker waits so long
+                .returning(Notice.id)
+            )
+        if claimed is not None:
+            self._send(claimed, now)
+        return True
 
     def _send(self, notice_id: str, now: datetime) -> None:
         with self.database.read() as session:
@@ -124,7 +128,7 @@ class Notices:
             try:
                 self._tell(notice, case, user)
             except (OSError, smtplib.SMTPException, httpx.HTTPError, ValueError) as problem:
-                error = f"{type(problem).__name__}: {_words(problem)}"[:300]
+                error = (_words(problem) or type(problem).__name__)[:300]
         with self.database.write() as session:
             row = session.get_one(Notice, notice_id)
             row.attempts += 1
@@ -166,9 +170,13 @@ def _is_to_do(session: Session, enrolment_id: str, reader_id: str) -> bool:
 
 
 def _words(problem: Exception) -> str:
-    """Say what went wrong, without addresses of persons."""
+    """Say what went wrong: never in the server's own words, which may repeat an address."""
+    if isinstance(problem, smtplib.SMTPResponseException):
+        return f"the mail server answered {problem.smtp_code}"
     if isinstance(problem, smtplib.SMTPRecipientsRefused):
-        return "the server refuses the reader's address"
+        return "the mail server refuses the reader's address"
+    if isinstance(problem, httpx.HTTPStatusError):
+        return f"the webhook answered {problem.response.status_code}"
     return str(problem)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from threading import Event
+from threading import Event, Thread
 
 import structlog
 
@@ -171,9 +171,10 @@ def _work(site: SiteFolder, stop: Event, name: str, limits: Box) -> None:
         _Task("take over", 10.0, janitor.round),
         _Task("unknown destinations", 60.0, deliveries.give_up_unknown),
         _Task("enrol", 2.0, Enroller(site, database, archive, name).tick),
-        _Task("notices", 1.0, Notices(site, database, name).tick),
         _Task("tidy", 600.0, janitor.tidy),
     ]
+    telling = Thread(target=Notices(site, database).serve, args=(stop,), name="notices")
+    telling.start()  # on its own: a mail server that is silent keeps nothing else waiting
     _log.info("worker is up", worker=name, isolation=limits.isolation)
     while not stop.wait(_TICK):
         for task in tasks:
@@ -182,6 +183,7 @@ def _work(site: SiteFolder, stop: Event, name: str, limits: Box) -> None:
     deliveries.stopping.set()
     workflows.close()
     children.stop()
+    telling.join()
     database.close()
 
 

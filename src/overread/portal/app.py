@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
@@ -10,6 +11,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 from overread.portal import (
     account,
     api,
+    audit,
     auth,
     cases,
     engineers,
@@ -26,8 +28,10 @@ from overread.portal.dicomweb import query, rendered, retrieve, scope, store
 from overread.portal.health import Measure, Metrics
 from overread.portal.security import Guard
 from overread.portal.state import Portal, portal_of, templates
+from overread.portal.told import Told
 from overread.portal.viewer import NoSuchPage
 from overread.site import SiteFolder
+from overread.site.digests import note_site
 from overread.store.archive import Archive
 from overread.store.database import Database
 
@@ -45,6 +49,7 @@ def build(site: SiteFolder) -> FastAPI:
     """
     database = Database(site.settings.database_url)
     database.upgrade()
+    note_site(database, site.root, datetime.now(UTC))
     app = FastAPI(
         title="Overread", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json",
         dependencies=[Depends(auth.own_request)],
@@ -62,12 +67,14 @@ def build(site: SiteFolder) -> FastAPI:
         templates=shown,
     )
     app.state.metrics = Metrics()
+    app.add_middleware(Told)
     app.add_middleware(Measure, metrics=app.state.metrics)
     web = site.settings.portal
     app.add_middleware(Guard, tls_only=not web.is_loopback, embed=web.embed)
     app.add_middleware(AccessLog)
     for part in (
-        sign_in, account, users, health, static, cases, opening, engineers, api, query, rendered, retrieve, store,
+        sign_in, account, users, health, static, cases, opening, engineers, audit, api, query, rendered,
+        retrieve, store,
     ):  # fmt: skip
         app.include_router(part.router)
     for part in (query, rendered, retrieve, store):  # the same service, for one case

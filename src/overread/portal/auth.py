@@ -22,7 +22,7 @@ from starlette.concurrency import run_in_threadpool
 from overread.portal.state import Portal, portal_of
 from overread.store import users, visible
 from overread.store.audit import record
-from overread.store.users import Signed
+from overread.store.users import By, Signed
 from overread.validation.permissions import Actor, may
 
 COOKIE = "overread"
@@ -99,8 +99,7 @@ def _look_up(request: Request, portal: Portal) -> Signed | None:
     signed = _find(portal, token)
     # A page that polls or listens is nobody's activity; a form that saves what is typed is.
     by_itself = request.method in _SAFE and (
-        "hx-request" in request.headers
-        or "text/event-stream" in request.headers.get("accept", "")
+        "hx-request" in request.headers or "text/event-stream" in request.headers.get("accept", "")
     )
     now = portal.now()
     if signed is not None and not by_itself and now - signed.seen_at >= _TOUCH_AFTER:
@@ -168,17 +167,19 @@ def tell(
     action, subject, detail
         As of `overread.store.audit.record`.
     """
-    signed = signed_in(request)
+    who = by(request)
     record(
-        session,
-        portal_of(request).now(),
-        signed.account.name if signed else "anonymous",
-        action,
-        subject,
-        detail,
-        address=address_of(request),
-        sign_in=signed.session_id if signed else "",
-    )
+        session, portal_of(request).now(), who.name, action, subject, detail,
+        address=who.address, sign_in=who.sign_in,
+    )  # fmt: skip
+
+
+def by(request: Request) -> By:
+    """Return who does something, and from where, as the store's functions tell the audit."""
+    signed = signed_in(request)
+    if signed is None:
+        return By("anonymous", address_of(request))
+    return By(signed.account.name, address_of(request), signed.session_id)
 
 
 def check_csrf(signed: Signed, token: str) -> None:

@@ -70,7 +70,7 @@ def accept(
             portal.site,
             data,
             base=base,
-            author=signed.account.name,
+            author=signed.account.id,
             at=portal.now(),
         )
         if edit.is_new:

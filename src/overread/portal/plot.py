@@ -1,102 +1,69 @@
-"""A patient's volumes over time, as the points of a small SVG plot."""
+"""What the plot is drawn from: numbers and words, as JSON in a data block of the page."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Sequence
+from datetime import UTC
+from typing import Any
 
-from overread.dicom.study import day
-from overread.portal.text import dicom_date, volume
-from overread.store.history import Point
-
-WIDTH, HEIGHT = 408, 132
-_LEFT, _RIGHT, _TOP, _BOTTOM = 38, 398, 12, 104
+from overread.portal.measured import Course, Drawn, Entry
+from overread.portal.text import amount, change, dicom_date, unit
 
 
-@dataclass(frozen=True)
-class Dot:
-    """One exam's volume of one region.
+def plot(course: Course) -> dict[str, Any]:
+    """Return what ``static/js/plot.js`` draws of a course.
 
-    Attributes
-    ----------
-    x, y : float
-        In the plot's own units.
-    title : str
-        What it says when pointed at.
-    current : bool
-        Whether it is the case that is open.
+    Returns
+    -------
+    dict
+        ``title``, ``unit``, and ``lines``: each with its ``look``, ``label``, ``edit``, its
+        ``points`` (``at`` in seconds as if it had been UTC, ``value``, ``words`` for the pointer,
+        ``href``, whether it is of the exam that is ``now`` open, and whether it was acquired
+        ``otherwise``) and its ``levels`` (``value``, ``low``, ``high``, ``words``).
     """
-
-    x: float
-    y: float
-    title: str
-    current: bool
-
-
-@dataclass(frozen=True)
-class Plot:
-    """Everything that is drawn.
-
-    Attributes
-    ----------
-    lines : list of (region, dots)
-        One a region.
-    levels : list of (y, text)
-        Grid lines of the volume axis, in mL.
-    dates : list of (x, text)
-        Labels of the time axis.
-    """
-
-    lines: list[tuple[str, list[Dot]]]
-    levels: list[tuple[float, str]]
-    dates: list[tuple[float, str]]
+    return {
+        "title": course.title,
+        "unit": unit(course.unit),
+        "lines": [_line(course, line) for line in course.lines if line.entries],
+    }
 
 
-def plot(points: Sequence[Point], current_id: str) -> Plot | None:
-    """Lay out the plot; none where there are not two exams with a date and a volume."""
-    dated = [
-        (acquired, point)
-        for point in points
-        if (acquired := day(point.case.exam.study_date)) and point.volumes
-    ]
-    if len({acquired for acquired, _ in dated}) < 2:
-        return None
-    first, last = dated[0][0], dated[-1][0]
-    days = (last - first).days
-    step = _step(max(item.value for _, point in dated for item in point.volumes.values()))
-    top = step * 3
-
-    def x(acquired: date) -> float:
-        return _LEFT + 8 + (_RIGHT - _LEFT - 16) * (acquired - first).days / days
-
-    def y(value: float) -> float:
-        return _BOTTOM - (_BOTTOM - _TOP) * value / top
-
-    lines: dict[str, list[Dot]] = {}
-    for acquired, point in dated:
-        for region, item in point.volumes.items():
-            title = f"{dicom_date(point.case.exam.study_date)}: {volume(item.value)} {item.unit}"
-            dot = Dot(x(acquired), y(item.value), title, point.case.id == current_id)
-            lines.setdefault(region, []).append(dot)
-    levels = [(y(step * n), f"{step * n:g}") for n in range(4)]
-    return Plot(list(lines.items()), levels, _labels([acquired for acquired, _ in dated], x))
+def _line(course: Course, line: Drawn) -> dict[str, Any]:
+    band = f", band = repeatability {course.series.repeatability or 0:g} %"
+    return {
+        "look": line.look,
+        "label": line.label,
+        "edit": line.entries[0].number.source.is_edit,
+        "points": [_point(entry) for entry in line.entries],
+        "levels": [
+            {
+                "value": level.value,
+                "low": level.low,
+                "high": level.high,
+                "words": f"{change(level.percent) or 'threshold'}"
+                + (band if level.high > level.low else ""),
+            }
+            for level in line.levels
+        ],
+    }
 
 
-def _step(highest: float) -> float:
-    """Return a round third of the axis: 1, 2, 2.5 or 5 times a power of ten."""
-    if highest <= 0:
-        return 1.0
-    raw = highest / 3
-    power = 10.0 ** math.floor(math.log10(raw))
-    return next(n * power for n in (1, 2, 2.5, 5, 10) if n * power >= raw * 0.999)
+def _point(entry: Entry) -> dict[str, Any]:
+    at, item = entry.visit.at, entry.number.item
+    assert at is not None  # noqa: S101 - a line has dated entries only
+    return {
+        "at": at.replace(tzinfo=UTC).timestamp(),
+        "value": item.value,
+        "words": _words(entry),
+        "href": f"/cases/{entry.visit.link}",
+        "now": entry.is_current,
+        "otherwise": bool(entry.differs),
+    }
 
 
-def _labels(days: Sequence[date], x: Callable[[date], float]) -> list[tuple[float, str]]:
-    labels: list[tuple[float, str]] = []
-    for acquired in dict.fromkeys(days):
-        place = x(acquired)
-        if not labels or place - labels[-1][0] >= 56:
-            labels.append((place, f"{acquired:%b} {acquired:%y}"))
-    return labels
+def _words(entry: Entry) -> Sequence[str]:
+    item, row = entry.number.item, entry.row
+    value = f"{amount(item.value, item.unit)} {unit(item.unit)}".strip()
+    moved = change(row.percent) or ("baseline" if row.gap == "baseline" else "")
+    date = f"{entry.visit.at:%Y%m%d}"
+    return [part for part in (dicom_date(date), value, moved, entry.mark, entry.differs) if part]

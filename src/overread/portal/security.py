@@ -82,9 +82,7 @@ class Guard:
         Origins that may show our pages in a frame of theirs.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, tls_only: bool = False, embed: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, tls_only: bool = False, embed: Sequence[str] = ()) -> None:
         self._app, self._tls_only = app, tls_only
         self._ancestors = " ".join(["frame-ancestors 'self'", *embed])
 
@@ -105,7 +103,9 @@ class Guard:
                 headers["Content-Security-Policy"] = f"{policy}; {self._ancestors}"
             await send(message)
 
-        most = next((size for path, size in _LARGER.items() if scope["path"].startswith(path)), LARGEST)
+        most = next(
+            (size for path, size in _LARGER.items() if scope["path"].startswith(path)), LARGEST
+        )
         refusal, status = self._refusal(scope), 403
         if not refusal and _length(Headers(scope=scope)) > most:
             refusal, status = f"the request is larger than {most:.0f} bytes", 413

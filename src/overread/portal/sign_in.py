@@ -204,9 +204,7 @@ def _identify(request: Request, portal: Portal, name: str, password: str) -> tup
         wait = failures.wait(session, now, name, address)
     if wait:
         minutes = -(-int(wait.total_seconds()) // 60) or 1
-        raise _Refused(
-            f"Too many failed sign-ins. Wait {minutes} min, then try again.", 429, wait
-        )
+        raise _Refused(f"Too many failed sign-ins. Wait {minutes} min, then try again.", 429, wait)
     account = StoredAccounts(portal.database).find(name)
     for origin, plugin in portal.identity.items():
         if account is not None and account.origin != origin:

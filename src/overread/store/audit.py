@@ -12,10 +12,11 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select, delete, insert, select
+from sqlalchemy import func as sql
 from sqlalchemy.orm import Session
 
 from overread.store.database import one_at_a_time
-from overread.store.tables import Audit, SeriesGiven, SiteFile
+from overread.store.tables import Audit, Instance, SeriesGiven, SiteFile
 from overread.store.tables import Session as SignIn
 
 _PAGE = 1000
@@ -164,19 +165,24 @@ def all_of(session: Session, wanted: Wanted, *, until: int) -> Iterator[Entry]:
         session.expunge_all()
 
 
-def first_given(session: Session, sign_in: str, series_uid: str) -> bool:
-    """Note that a sign-in was given images of a series; say whether it is the first time.
+def first_given(session: Session, sign_in: str, series_uid: str) -> int | None:
+    """Note that a sign-in was given images of a series.
 
     Parameters
     ----------
     session : Session
         A writing session.
+
+    Returns
+    -------
+    int or None
+        Where it is the first time, what names the series in the audit: its first instance's id.
     """
     one_at_a_time(session, f"series for {sign_in}")
     if was_given(session, sign_in, series_uid):
-        return False
+        return None
     session.execute(insert(SeriesGiven).values(sign_in=sign_in, series_uid=series_uid))
-    return True
+    return session.scalar(select(sql.min(Instance.id)).where(Instance.series_uid == series_uid))
 
 
 def was_given(session: Session, sign_in: str, series_uid: str) -> bool:

@@ -123,9 +123,7 @@ def not_given(session: Session, project: str, reader_id: str, limit: int) -> lis
     return list(
         session.scalars(
             select(Enrolment)
-            .where(
-                Enrolment.project == project, Enrolment.ready_at.is_not(None), ~given.exists()
-            )
+            .where(Enrolment.project == project, Enrolment.ready_at.is_not(None), ~given.exists())
             .order_by(Enrolment.enrolled_at, Enrolment.id)
             .limit(limit)
         )
@@ -188,9 +186,7 @@ def closed_after(
     session: Session, pipelines: Collection[str], after: Place, limit: int
 ) -> list[Exam]:
     """List exams that have closed once, by when they were opened: their first revisions."""
-    position = (Exam.opened_at > after.at) | (
-        (Exam.opened_at == after.at) & (Exam.id > after.id)
-    )
+    position = (Exam.opened_at > after.at) | ((Exam.opened_at == after.at) & (Exam.id > after.id))
     return list(
         session.scalars(
             select(Exam)

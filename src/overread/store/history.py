@@ -10,12 +10,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from pydicom import dcmread
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, false, select
 from sqlalchemy import func as sql
 from sqlalchemy.orm import Session
 
 from overread.dicom.acquisition import KEYWORDS, Acquisition, acquisition, moment
 from overread.dicom.encoded import UNREADABLE
+from overread.dicom.study import day
 from overread.measures.progression import Line, Point
 from overread.store import cases, visible
 from overread.store.archive import Archive
@@ -132,20 +133,34 @@ def _place(visit: Visit) -> tuple[bool, str, str]:
     return visit.at is None, visit.at.isoformat() if visit.at else "", visit.case.id
 
 
+def before(session: Session, case: Case) -> Exam | None:
+    """Return the exam before this one: the same patient's for the same pipeline, by study date."""
+    here = day(case.exam.study_date)
+    dated = [
+        (when, one)
+        for one in session.scalars(select(Exam).where(*_others(case.exam)))
+        if here is not None and (when := day(one.study_date)) is not None and when < here
+    ]
+    return max(dated, key=lambda pair: (pair[0], pair[1].root_id))[1] if dated else None
+
+
 def _exams(session: Session, case: Case, seen: Sight) -> list[Case]:
-    exam = case.exam
+    query = select(Exam).where(*_others(case.exam), visible.exams(seen.cases))
+    return [case, *cases.with_jobs(session, session.scalars(query).all())]
+
+
+def _others(exam: Exam) -> list[ColumnElement[bool]]:
+    """Return the conditions that an exam is another one of the same patient and pipeline."""
     if not exam.patient_id or exam.state == "held":
-        return [case]
-    query = select(Exam).where(
+        return [false()]
+    return [
         cases.latest(),
         Exam.patient_id == exam.patient_id,
         Exam.issuer == exam.issuer,
         Exam.pipeline == exam.pipeline,
         Exam.state != "held",
         Exam.root_id != exam.root_id,
-        visible.exams(seen.cases),
-    )
-    return [case, *cases.with_jobs(session, session.scalars(query).all())]
+    ]
 
 
 def _measured(results: Sequence[Result]) -> list[Result]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.orm import Session
 
 from overread.errors import UsageError
@@ -18,22 +18,25 @@ from overread.store.audit import record
 from overread.store.tables import Exam, Job, Result, StepRun, new_id
 
 
-def job(session: Session, job_id: str) -> Job:
+def job(session: Session, job_id: str, within: ColumnElement[bool] | None = None) -> Job:
     """Return one job.
 
     Parameters
     ----------
     job_id : str
         Its id, or the beginning of it where that is enough to tell it.
+    within : ColumnElement, optional
+        What its exam has to meet, as of `overread.store.visible.exams`.
 
     Raises
     ------
     UsageError
         There is none, or more than one begins so.
     """
-    found = session.scalars(
-        select(Job).where(Job.id.startswith(job_id, autoescape=True)).limit(2)
-    ).all()
+    query = select(Job).where(Job.id.startswith(job_id, autoescape=True)).limit(2)
+    if within is not None:
+        query = query.join(Exam, Exam.id == Job.exam_id).where(within)
+    found = session.scalars(query).all()
     if not job_id or len(found) != 1:
         raise UsageError(
             f"{'more than one' if len(found) > 1 else 'no'} job has an id that begins with "
@@ -49,6 +52,7 @@ def find(
     exam_id: str = "",
     since: datetime | None = None,
     until: datetime | None = None,
+    within: ColumnElement[bool] | None = None,
 ) -> Select[tuple[Job]]:
     """Make the query of jobs, unordered; what is left empty narrows nothing.
 
@@ -62,6 +66,8 @@ def find(
         Only those of this exam revision.
     since, until : datetime
         Only those opened since then; only those opened before then.
+    within : ColumnElement
+        What their exams have to meet, as of `overread.store.visible.exams`.
     """
     asked = {Job.state: state, Job.pipeline: pipeline, Job.exam_id: exam_id}
     query = select(Job).where(*(column == value for column, value in asked.items() if value))
@@ -69,6 +75,8 @@ def find(
         query = query.where(Job.created_at >= since)
     if until is not None:
         query = query.where(Job.created_at < until)
+    if within is not None:
+        query = query.join(Exam, Exam.id == Job.exam_id).where(within)
     return query
 
 

@@ -172,16 +172,17 @@ def amend(session: Session, at: datetime, reading: Reading, reason: str) -> Read
     UsageError
         It is not submitted, or the reason says nothing.
     """
+    reading = _locked(session, reading.id)
     if reading.state != ReadingState.SUBMITTED:
         raise UsageError("this reading is not submitted yet; change its answers, then submit it")
     if not is_reason(reason):
         raise UsageError("an amendment needs its reason: 3 to 500 characters")
-    query = select(Reading).where(Reading.amends == reading.id)
-    row = session.scalar(query.with_for_update())
+    row = session.scalar(select(Reading).where(Reading.amends == reading.id))
     if row is None:
         row = Reading(
             enrolment_id=reading.enrolment_id,
             project=reading.project,
+            pipeline=reading.pipeline,
             pipeline=reading.pipeline,
             reader_id=reading.reader_id,
             ready_at=reading.ready_at,

@@ -25,7 +25,7 @@ from overread.identity import Account, Person
 from overread.store import tables
 from overread.store.audit import record
 from overread.store.database import Database
-from overread.validation.permissions import EVERY_PROJECT, ROLES, Actor, Grant
+from overread.validation.permissions import EVERY_PROJECT, ROLES, SCOPES, Actor, Grant
 
 _NAME = re.compile(r"[\w.@+-]{1,64}")
 
@@ -385,7 +385,17 @@ def open_bearer(
         What it is for.
     scopes : frozenset of str, optional
         What it is limited to, as `overread.validation.permissions.Actor` has it.
+
+    Raises
+    ------
+    UsageError
+        There is no such scope.
     """
+    for scope in sorted((scopes or frozenset()) - SCOPES):
+        raise UsageError(
+            f"{scope!r} is no scope; expected an action such as case.see, or NOUN.* for all of a "
+            f"noun's: {', '.join(sorted(one for one in SCOPES if one.endswith('*')))}"
+        )
     opened = SignIn(secrets.token_urlsafe(32), "")
     row = _keep_session(session, at, user.id, opened, lasts, label=label, scopes=scopes)
     detail = {"days": lasts.days, "token": row.id, "scopes": row.scopes}

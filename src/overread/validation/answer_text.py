@@ -36,6 +36,12 @@ def asked(field: Field) -> str:
     return field.title.rstrip(" :.")
 
 
+def say(words: str, *titles: str) -> str:
+    """Say something of a question; of a grid's, with its row and column."""
+    named = ", ".join(title.rstrip(" :.") for title in titles)
+    return f"{named} {words[0].upper()}{words[1:]}" if named.endswith("?") else f"{named}: {words}"
+
+
 def plain(value: Any) -> str:
     """Write a number as people do."""
     return f"{value:.15g}" if isinstance(value, float) else str(value)

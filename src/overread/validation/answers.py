@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from jsonschema import ValidationError
 
-from overread.validation.answer_text import Path, asked, plain
+from overread.validation.answer_text import Path, plain, say
 from overread.validation.form_fields import BOX, MARK, Field, as_text, cut, is_number, same
 from overread.validation.forms import Form, validator
 
@@ -22,6 +22,7 @@ LIMIT = 1024 * 1024
 """Bytes of answers as they are sent, at most."""
 
 _MOST_UNKNOWN = 20
+_MISSING = "it is not answered yet."
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 Answers = dict[str, Any]
 
@@ -99,7 +100,7 @@ def check_answers(
         return Checked({}, (Problem((), "The answers are no object of question to answer."),))
     fields = form.layout.on(regions).fields
     problems = [
-        Problem((str(name)[:80],), f"The form has no question {cut(str(name))}.")
+        Problem((_place(name),), f"The form has no question {cut(str(name))}.")
         for name in list(answers.keys() - {field.name for field in fields})[:_MOST_UNKNOWN]
     ]
     kept: Answers = {}
@@ -123,8 +124,15 @@ def check_answers(
 def _in_order(problems: Iterable[Problem], fields: Iterable[Field]) -> tuple[Problem, ...]:
     """Put problems in the order of the questions, the first of each place only."""
     places = {field.name: at for at, field in enumerate(fields)}
-    first = {problem.path: problem for problem in reversed(list(problems))}
+    first: dict[Path, Problem] = {}
+    for problem in problems:
+        first.setdefault(problem.path, problem)
     return tuple(sorted(first.values(), key=lambda one: places.get(one.path[0], len(places))))
+
+
+def _place(name: Any) -> str:
+    """Name the place of an answer that nobody asked for, whatever it is called."""
+    return str(name)[:80].encode("utf-8", "replace").decode()
 
 
 def _tidy(field: Field, value: Any) -> Any:
@@ -150,14 +158,14 @@ def _wrong(field: Field, value: Any, images: Mapping[str, Size] | None) -> Itera
     if field.kind == "grid":
         yield from _wrong_grid(field, value)
         return
-    if field.kind == "mark":
-        words = _wrong_mark(field, value, images)
-    elif field.kind == "choices":
-        words = _wrong_choices(field, value)
-    else:
-        words = _wrong_plain(field, value)
+    is_mark = field.kind == "mark"
+    words = _wrong_mark(field, value, images) if is_mark else _wrong_words(field, value)
     if words:
-        yield Problem((field.name,), f"{asked(field)}: {words}")
+        yield Problem((field.name,), say(words, field.title))
+
+
+def _wrong_words(field: Field, value: Any) -> str:
+    return (_wrong_choices if field.kind == "choices" else _wrong_plain)(field, value)
 
 
 def _wrong_plain(field: Field, value: Any) -> str:
@@ -196,24 +204,26 @@ def _wrong_choices(field: Field, value: Any) -> str:
 
 def _wrong_grid(field: Field, value: Any) -> Iterator[Problem]:
     if not isinstance(value, dict):
-        yield Problem((field.name,), f"{asked(field)}: {cut(value)} is no row with answers.")
+        yield Problem((field.name,), say(f"{cut(value)} is no row with answers.", field.title))
         return
     columns = {column.name: column for column in field.columns}
     for name, row in list(value.items())[: _MOST_UNKNOWN + len(field.rows)]:
-        at = (field.name, str(name)[:80])
+        at = (field.name, _place(name))
         if name not in field.rows:
-            yield Problem(at, f"{asked(field)}: there is no row {cut(str(name))}.")
+            yield Problem(at, say(f"there is no row {cut(str(name))}.", field.title))
         elif not isinstance(row, dict):
-            yield Problem(at, f"{asked(field)}: {cut(row)} is no row with answers.")
+            yield Problem(at, say(f"{cut(row)} is no row with answers.", field.title))
         else:
             for key in list(row.keys() - columns.keys())[:_MOST_UNKNOWN]:
-                words = f"{asked(field)}, {name}: there is no question {cut(str(key))}."
-                yield Problem((*at, str(key)[:80]), words)
+                words = say(f"there is no question {cut(str(key))}.", field.title, name)
+                yield Problem((*at, _place(key)), words)
             for column in field.columns:
                 if column.name in row:
-                    for one in _wrong(column, row[column.name], None):
-                        words = f"{asked(field)}, {name}, {one.words}"
-                        yield Problem((*at, column.name), words)
+                    words = _wrong_words(column, row[column.name])
+                    if words:
+                        yield Problem(
+                            (*at, column.name), say(words, field.title, name, column.title)
+                        )
 
 
 def _wrong_mark(field: Field, value: Any, images: Mapping[str, Size] | None) -> str:
@@ -254,8 +264,9 @@ def _by_schema(
         missing = _missing(error)
         if missing and not path:
             for name in missing:
-                if name not in hidden and name not in unfit and name in known:
-                    yield Problem((name,), f"{asked(known[name])}: it is not answered yet.")
+                is_said = name in known and known[name].kind == "grid" and known[name].required
+                if name in known and name not in {*hidden, *unfit} and not is_said:
+                    yield Problem((name,), say(_MISSING, known[name].title))
         elif path and path[0] in known and path[0] not in unfit:
             yield from _said(known[path[0]], path, error, missing)
         elif not path and error.validator not in ("required", "dependentRequired"):
@@ -267,7 +278,7 @@ def _missing_rows(field: Field, rows: Mapping[str, Any]) -> Iterator[Problem]:
     for name in field.rows:
         if name not in rows:
             for column in needed:
-                words = f"{asked(field)}, {name}, {asked(column)}: it is not answered yet."
+                words = say(_MISSING, field.title, name, column.title)
                 yield Problem((field.name, name, column.name), words)
 
 
@@ -287,15 +298,15 @@ def _said(
 ) -> Iterator[Problem]:
     """Put what the schema says of one question into words."""
     if field.kind != "grid":
-        yield Problem((field.name,), f"{asked(field)}: {_keyword(field, error)}")
+        yield Problem((field.name,), say(_keyword(field, error), field.title))
         return
     columns = {column.name: column for column in field.columns}
     if len(path) == 3 and path[2] in columns:
         column = columns[path[2]]
-        words = f"{asked(field)}, {path[1]}, {asked(column)}: {_keyword(column, error)}"
+        words = say(_keyword(column, error), field.title, path[1], column.title)
         yield Problem(path, words)
     for name in missing:
-        words = f"{asked(field)}, {path[1]}, {asked(columns[name])}: it is not answered yet."
+        words = say(_MISSING, field.title, path[1], columns[name].title)
         yield Problem((*path[:2], name), words)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -204,12 +204,5 @@ def cut(value: Any) -> str:
         text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
     except (ValueError, RecursionError):  # a number of thousands of digits, a list of lists of …
         text = f"this {type(value).__name__}"
-    text = text.encode("utf-8", "replace").decode()  # half a character cannot be shown
+    text = "".join(one if one.isprintable() else "�" for one in text[:61])
     return text if len(text) <= 60 else f"{text[:59]}…"
-
-
-def walk(layout: Layout) -> Iterator[Field]:
-    """Go through every question, the columns of grids too."""
-    for field in layout.fields:
-        yield field
-        yield from field.columns

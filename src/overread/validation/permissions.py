@@ -143,6 +143,7 @@ ACTIONS: dict[str, Action] = {
         Action("job.run", "retry or cancel a job", _STAFF),
         Action("aside.see", "see what was set aside", _STAFF, of_site=True),
         Action("delivery.list", "list deliveries", _STAFF, of_site=True),
+        Action("delivery.run", "retry or hold a delivery", _STAFF, of_site=True),
         Action("model.list", "list models", _STAFF | {"data scientist"}, of_site=True),
         Action("pipeline.list", "list pipelines", _STAFF | {"data scientist"}, of_site=True),
         Action("route.see", "see and try routes", _STAFF, of_site=True),
@@ -153,6 +154,10 @@ ACTIONS: dict[str, Action] = {
         Action("account.see", "see the own account", _ALL),
     )
 }
+
+
+SCOPES: frozenset[str] = frozenset(ACTIONS) | {f"{name.partition('.')[0]}.*" for name in ACTIONS}
+"""What a token can be limited to."""
 
 
 def reach(actor: Actor | None, action: str) -> Reach:

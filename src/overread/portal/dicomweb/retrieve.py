@@ -11,7 +11,7 @@ from fastapi.responses import Response, StreamingResponse
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from overread.portal.auth import require, signed_in
+from overread.portal.auth import require, signed_in, tell
 from overread.portal.dicomweb.media import (
     DICOM,
     FRAME_TYPES,
@@ -42,7 +42,7 @@ from overread.portal.dicomweb.source import (
 )
 from overread.portal.state import Here, Portal
 from overread.store import studies
-from overread.store.audit import record
+from overread.store.audit import first_given, was_given
 from overread.store.patients import identity
 from overread.store.tables import Instance
 
@@ -80,12 +80,20 @@ def asked(
 
 
 def note(request: Request, portal: Portal, found: list[Instance]) -> None:
-    """Tell the audit who is given images; frames are not told of, since they follow metadata."""
+    """Tell the audit who is given images of a series: once for each sign-in and series."""
     signed = signed_in(request)
-    if signed is not None:
-        subject, detail = f"instance {found[0].id}", {"instances": len(found)}
-        with portal.database.write() as session:
-            record(session, portal.now(), signed.account.name, "retrieve images", subject, detail)
+    if signed is None:
+        return
+    sign_in, series = signed.session_id, dict.fromkeys(one.series_uid for one in found)
+    with portal.database.read() as session:
+        fresh = [uid for uid in series if not was_given(session, sign_in, uid)]
+    if not fresh:
+        return
+    with portal.database.write() as session:
+        for uid in fresh:
+            first = first_given(session, sign_in, uid)
+            if first is not None:
+                tell(session, request, "retrieve images", f"series {first}")
 
 
 def _metadata(request: Request, portal: Portal, found: list[Instance]) -> Response:
@@ -201,6 +209,7 @@ def retrieve_frames(
         raise HTTPException(400, f"{numbers!r} is no list of frames; expected numbers from 1")
     one = asked(request, portal, study, series, instance)[0]
     kind = _part_type(request, one)
+    note(request, portal, [one])
     first, *rest = [int(number) for number in numbers.split(",")]
     if any(number > one.frames for number in rest):
         raise HTTPException(404, f"there is no frame {max(rest)}; the object has {one.frames}")
@@ -220,6 +229,7 @@ def retrieve_bulk(
 ) -> Response:
     """Give a big binary value, by the address that the metadata gave."""
     one = asked(request, portal, study, series, instance)[0]
+    note(request, portal, [one])
     if is_pixels(path):
         return _pixels(request, portal, one)
     try:

@@ -1,0 +1,116 @@
+"""Exams and instances: what arrived, and where it went."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from sqlalchemy import select
+
+from overread import nouns
+from overread.portal import trial
+from overread.portal.api.common import (
+    LINK,
+    After,
+    Limit,
+    Since,
+    Text,
+    Until,
+    listed,
+    refusals,
+    refusing,
+    there,
+)
+from overread.portal.auth import require, sight_of, tell
+from overread.portal.state import Here
+from overread.store import exams as exams_kept
+from overread.store import listing, visible
+from overread.store.tables import Exam, Instance
+from overread.store.users import Signed
+from overread.validation.permissions import reach
+
+router = APIRouter()
+
+MayList = Annotated[Signed, Depends(require("exam.list"))]
+
+
+@router.get("/exams", responses=LINK)
+def list_exams(
+    request: Request,
+    response: Response,
+    portal: Here,
+    signed: MayList,
+    *,
+    state: Text = "",
+    pipeline: Text = "",
+    accession: Text = "",
+    study: Text = "",
+    since: Since = None,
+    until: Until = None,
+    after: After = "",
+    limit: Limit = 100,
+) -> list[nouns.Exam]:
+    """List exams, the newest first."""
+    query = exams_kept.find(
+        state=state, pipeline=pipeline, accession=accession, study=study, since=since, until=until
+    ).where(visible.exams(reach(signed.actor, "exam.list")))
+    with portal.database.read() as session, refusing(422):
+        page = listing.newest(session, query, Exam.opened_at, Exam.id, after, limit)
+    return listed(request, response, page, nouns.Exam)
+
+
+@router.get("/exams/{exam_id}", responses=refusals(404))
+def get_exam(request: Request, portal: Here, signed: MayList, exam_id: str) -> nouns.Exam:
+    """Give one exam revision."""
+    within = visible.exams(reach(signed.actor, "exam.list"))
+    with portal.database.write() as session:
+        exam = there(session.scalar(select(Exam).where(Exam.id == exam_id, within)), "exam")
+        tell(session, request, "open exam", f"exam {exam.id}")
+        return nouns.Exam.model_validate(exam)
+
+
+@router.get("/why", responses=refusals(404))
+def get_why(
+    request: Request,
+    portal: Here,
+    signed: Annotated[Signed, Depends(require("exam.why"))],
+    accession: Annotated[str, Query(min_length=1, max_length=64, pattern=r"^[^\x00]*$")],
+) -> dict[str, Any]:
+    """Tell the whole way of what came under one accession number, or where and why it stopped."""
+    with refusing(404):
+        return trial.way_of(request, portal, signed, accession)
+
+
+@router.get("/instances", responses={**LINK, **refusals(404)})
+def list_instances(
+    request: Request,
+    response: Response,
+    portal: Here,
+    signed: MayList,
+    *,
+    study: Text = "",
+    series: Text = "",
+    accession: Text = "",
+    standing: Text = "",
+    since: Since = None,
+    until: Until = None,
+    after: After = "",
+    limit: Limit = 1000,
+) -> list[nouns.Instance]:
+    """List instances as the index knows them, the newest first."""
+    asked = {
+        Instance.study_uid: study,
+        Instance.series_uid: series,
+        Instance.accession: accession,
+        Instance.standing: standing,
+    }
+    query = select(Instance).where(*(column == value for column, value in asked.items() if value))
+    if since is not None:
+        query = query.where(Instance.received_at >= since)
+    if until is not None:
+        query = query.where(Instance.received_at < until)
+    if not reach(signed.actor, "exam.list").everywhere:
+        query = query.where(visible.instances(sight_of(request)))
+    with portal.database.read() as session, refusing(422):
+        page = listing.newest(session, query, Instance.received_at, Instance.id, after, limit)
+    return listed(request, response, page, nouns.Instance)

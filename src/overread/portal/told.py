@@ -1,0 +1,88 @@
+"""What is shown of patients, or refused, is told to the audit: by the address that was asked.
+
+Acts are told where they are done, in their own transaction. To look is no transaction, so this
+middleware tells of it: the row is kept before the first byte of the answer leaves. A page that asks
+again by itself, or a list that is looked through, is told of once in ten minutes for each sign-in.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from overread.portal.auth import signed_in, tell
+from overread.portal.state import portal_of
+
+SHOWN: dict[str, tuple[str, str]] = {
+    "GET /exams": ("list exams", "exams"),
+    "GET /jobs": ("list jobs", "jobs"),
+    "GET /jobs/{job_id}": ("look at job", "job {job_id}"),
+    "GET /aside": ("list images", "aside"),
+    "GET /api/v1/exams": ("list exams", "exams"),
+    "GET /api/v1/exams/{exam_id}": ("look at exam", "exam {exam_id}"),
+    "GET /api/v1/instances": ("list images", "instances"),
+    "GET /api/v1/results": ("list results", "results"),
+    "GET /dicom-web/studies": ("list images", "studies"),
+    "GET /dicom-web/series": ("list images", "series"),
+    "GET /dicom-web/instances": ("list images", "instances"),
+    "GET /dicom-web/studies/{study}/series": ("list images", "series"),
+    "GET /dicom-web/studies/{study}/instances": ("list images", "instances"),
+    "GET /dicom-web/studies/{study}/series/{series}/instances": ("list images", "instances"),
+}
+"""Method and route to the action that it is, and on what; a route's own parameters may stand there
+where they are opaque ids."""
+
+_AGAIN = timedelta(minutes=10)
+_MOST = 10_000
+
+
+class Told:
+    """Middleware: tells the audit who was shown what, and who was refused."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._told: dict[tuple[str, str, str], datetime] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                said = _said(scope, message["status"])
+                if said is not None:
+                    await run_in_threadpool(self._tell, Request(scope), *said)
+            await send(message)
+
+        await self._app(scope, receive, send_told)
+
+    def _tell(self, request: Request, action: str, subject: str) -> None:
+        signed = signed_in(request)
+        if signed is None:
+            return
+        portal = portal_of(request)
+        now, key = portal.now(), (signed.session_id, action, subject)
+        if now - self._told.get(key, now - _AGAIN) < _AGAIN:
+            return
+        with portal.database.write() as session:
+            tell(session, request, action, subject)
+        if len(self._told) >= _MOST:
+            self._told = {one: at for one, at in self._told.items() if now - at < _AGAIN}
+        self._told[key] = now
+
+
+def _said(scope: Scope, status: int) -> tuple[str, str] | None:
+    """Return the action and subject that an answer is; none where it need not be told of."""
+    path = getattr(scope.get("route"), "path", "")
+    route = f"{scope['method']} {path}"
+    if status == 403 and path:
+        return "refuse", f"route {route}"
+    if route not in SHOWN or not 200 <= status < 300:
+        return None
+    action, subject = SHOWN[route]
+    return action, subject.format_map(scope.get("path_params", {}))
