@@ -67,3 +67,14 @@ def load(family: Family, name: str) -> Any:
         The plugin's module cannot be imported here (an extra is missing, say).
     """
     return _points(family)[name].load()
+
+
+def missing(plugin: Plugin) -> str:
+    """Say why a plugin cannot run here; empty where it can."""
+    try:
+        loaded = load(plugin.family, plugin.name)
+        if plugin.family != "runtimes":
+            return ""
+        return str(loaded().available() or "")
+    except (ImportError, AttributeError) as error:
+        return str(error)

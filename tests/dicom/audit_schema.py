@@ -31,10 +31,15 @@ ATTRIBUTES: dict[str, dict[str, set[str] | None]] = {
         "ParticipantObjectSensitivity": None,
     },
     "ParticipantObjectName": {},
-    **dict.fromkeys(
-        ("EventID", "EventTypeCode", "RoleIDCode", "ParticipantObjectIDTypeCode"),
-        {"!csd-code": None, "!codeSystemName": None, "displayName": None, "!originalText": None},
-    ),
+    **{
+        name: {
+            "!csd-code": None,
+            "!codeSystemName": None,
+            "displayName": None,
+            "!originalText": None,
+        }
+        for name in ("EventID", "EventTypeCode", "RoleIDCode", "ParticipantObjectIDTypeCode")
+    },
 }
 # element: its children in order, with the least and the most of each
 CHILDREN: dict[str, list[tuple[str, int, float]]] = {

@@ -72,16 +72,9 @@ def plugins(
     as_json: JsonOption = False,
 ) -> None:
     """List what is installed, and what of it cannot run here and why."""
-    rows = []
-    for plugin in registry.plugins():
-        missing = ""
-        try:
-            loaded = registry.load(plugin.family, plugin.name)
-            if plugin.family == "runtimes":
-                missing = loaded().available()
-        except (ImportError, AttributeError) as error:
-            missing = str(error)
-        rows.append({**asdict(plugin), "missing": missing})
+    rows = [
+        {**asdict(plugin), "missing": registry.missing(plugin)} for plugin in registry.plugins()
+    ]
     if site is not None:
         loaded_site = load(site.resolve(), os.environ)
         for name, source in sorted(loaded_site.operator_sources.items()):

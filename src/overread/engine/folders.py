@@ -110,6 +110,40 @@ class JobFolder:
         except StepFailed as error:
             return str(error)
 
+    def read(self, step: str, name: str, digest: str) -> bytes:
+        """Return the bytes of a file that a step made.
+
+        Parameters
+        ----------
+        name : str
+            The file's path in the step's folder.
+        digest : str
+            The SHA-256 that was recorded of it.
+
+        Raises
+        ------
+        FileNotFoundError
+            It is not there any more.
+        StepFailed
+            It lies outside of the step's folder, is no plain file, or is another one by now.
+        """
+        own, file = self.step(step), self.step(step) / name
+        if own.parent != self.root or not own.resolve() == self.root.resolve() / step:
+            raise StepFailed(f"{step} is no folder of a step")
+        if not file.parent.resolve().is_relative_to(own.resolve()):
+            raise StepFailed(f"{name} lies outside of the step's folder")
+        try:
+            with _plain(file) as stream:
+                content = stream.read()
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{name} of step {step} is not kept on this machine any more; the time that work "
+                "folders stay is engine.keep_work, and `overread job retry` makes it again"
+            ) from error
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise StepFailed(f"{name} of step {step} is not what was recorded of it")
+        return content
+
     def whole(self, name: str, files: dict[str, Any]) -> bool:
         """Say whether what a step made is still there, as it was recorded."""
         try:

@@ -54,6 +54,8 @@ class Sealer:
 
     def round(self, now: datetime) -> None:
         """Seal every row that is committed and not sealed, and export the heads."""
+        if self._exported < 0:
+            self._exported = self._last_exported()
         for _ in range(_BLOCKS):
             with self.database.read() as session:
                 block = seal.next_block(session, now)
@@ -66,8 +68,6 @@ class Sealer:
             return hold(session, "seal the audit", self.worker, now) and seal.keep(session, block)
 
     def _export(self, now: datetime) -> None:
-        if self._exported < 0:
-            self._exported = self._last_exported()
         with self.database.read() as session:
             fresh = list(seal.blocks(session, after=self._exported))
         if fresh:
@@ -80,18 +80,20 @@ class Sealer:
         self._tell(fresh[-1] if fresh else None, now)
 
     def _last_exported(self) -> int:
-        """Return the last block in the file, and say so where the database has not come so far."""
+        """Return the last block in the file, and say so where the database has another, or none."""
         if not self.file.exists():
             return 0
         heads = dict(seal.exported(_whole_lines(self.file)))
         last = max(heads, default=0)
         with self.database.read() as session:
-            block = seal.latest(session)
-        if last > (block.number if block else 0):
+            block = next(seal.blocks(session, after=last - 1), None) if last else None
+        if last and (block is None or block.head != heads[last]):
             _log.error(
-                "blocks of the audit's chain are gone; `overread audit verify` says more",
-                exported=last,
-                here=block.number if block else 0,
+                "the audit's chain is not the one that was exported; `overread audit verify` says "
+                "more",
+                block=last,
+                exported=heads[last],
+                here=block.head if block else "",
             )
         return last
 

@@ -15,17 +15,20 @@ from overread.portal import (
     auth,
     cases,
     engineers,
+    events,
     health,
     opening,
     sign_in,
     static,
     users,
     viewer,
+    worklist,
 )
 from overread.portal.access_log import AccessLog
 from overread.portal.auth import Forbidden, NotSignedIn, sign_in_link, signed_in
 from overread.portal.dicomweb import query, rendered, retrieve, scope, store
 from overread.portal.health import Measure, Metrics
+from overread.portal.opened import NoSuchCase, SeveralCases
 from overread.portal.security import Guard
 from overread.portal.state import Portal, portal_of, templates
 from overread.portal.told import Told
@@ -73,8 +76,8 @@ def build(site: SiteFolder) -> FastAPI:
     app.add_middleware(Guard, tls_only=not web.is_loopback, embed=web.embed)
     app.add_middleware(AccessLog)
     for part in (
-        sign_in, account, users, health, static, cases, opening, engineers, audit, api, query, rendered,
-        retrieve, store,
+        sign_in, account, users, health, static, worklist, events, cases, opening, engineers, audit,
+        api, query, rendered, retrieve, store,
     ):  # fmt: skip
         app.include_router(part.router)
     for part in (query, rendered, retrieve, store):  # the same service, for one case
@@ -84,6 +87,8 @@ def build(site: SiteFolder) -> FastAPI:
     app.add_exception_handler(NotSignedIn, _not_signed_in)
     app.add_exception_handler(Forbidden, _forbidden)
     app.add_exception_handler(NoSuchPage, _no_such_page)
+    app.add_exception_handler(NoSuchCase, _no_such_case)
+    app.add_exception_handler(SeveralCases, _several_cases)
     return app
 
 
@@ -112,6 +117,19 @@ def _forbidden(request: Request, reason: Exception) -> Response:
         },
         status_code=403,
     )
+
+
+def _no_such_case(request: Request, reason: Exception) -> Response:
+    if _MACHINE.match(request.url.path):
+        return JSONResponse({"detail": str(reason)}, 404)
+    return cases.no_case(request, portal_of(request), signed_in(request))
+
+
+def _several_cases(request: Request, reason: Exception) -> Response:
+    if _MACHINE.match(request.url.path):
+        return JSONResponse({"detail": f"{reason}; name one of them"}, 409)
+    assert isinstance(reason, SeveralCases)  # noqa: S101 - it is registered for those
+    return cases.which_case(request, portal_of(request), signed_in(request), reason)
 
 
 def _no_such_page(request: Request, reason: Exception) -> Response:

@@ -3,13 +3,14 @@
 An event says that something changed, never what: the page then asks for its part again, by its own
 address and with its own permission. So an event carries nothing of a patient.
 
-One poller in each portal process looks at the database every half second for whatever has listeners,
-and wakes them. As the database is all it looks at, any number of portals and workers may run.
+One poller in each portal process looks at the database every half second for whatever has
+listeners, and wakes them. As the database is all it looks at, any number of portals and workers may run.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Hashable
 from dataclasses import dataclass, field
@@ -17,11 +18,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from overread.portal import opened
-from overread.portal.auth import require, signed_in
+from overread.portal.auth import require, still_signed_in
 from overread.portal.state import Here, Portal, portal_of
 from overread.store import signs
 from overread.store.database import Database
@@ -35,6 +37,10 @@ _BEAT_EVERY = 10.0
 """Between two signs of life, at each of which it is asked whether the sign-in still holds."""
 _MOST = 8
 """Open streams of one sign-in; a page without one asks by itself every few seconds."""
+
+_STOP = "stop"
+
+_log = logging.getLogger(__name__)
 
 Sign = Hashable
 Look = Callable[[Session], dict[str, Sign]]
@@ -53,10 +59,15 @@ class Poller:
     """Looks at what has listeners, and wakes those of what has changed.
 
     It runs while there are any. Used from one event loop.
+
+    Parameters
+    ----------
+    is_ending : callable
+        Whether the server ends, and with it every stream.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, is_ending: Callable[[], bool]) -> None:
+        self._database, self._is_ending = database, is_ending
         self._watched: dict[str, _Watched] = {}
         self._task: asyncio.Task[None] | None = None
         self.open: Counter[str] = Counter()
@@ -100,22 +111,36 @@ class Poller:
     async def _run(self) -> None:
         while self._watched:
             await asyncio.sleep(LOOK_EVERY)
+            if self._is_ending():
+                self._wake(_STOP)
+                return
             looks = {name: one.look for name, one in self._watched.items()}
-            for name, seen in (await run_in_threadpool(self._look_at_all, looks)).items():
-                watched = self._watched.get(name)
-                if watched is None:
-                    continue
-                changed = [event for event in seen if seen[event] != watched.seen.get(event)]
-                watched.seen = seen
-                for queue in watched.listeners:
-                    for event in changed:
-                        queue.put_nowait(event)
+            try:
+                seen = await run_in_threadpool(self._look_at_all, looks)
+            except SQLAlchemyError as error:  # the database is away: pages ask by themselves
+                _log.error("events: the database does not answer: %s", type(error).__name__)
+                continue
+            for name, signs_now in seen.items():
+                self._compare(self._watched.get(name), signs_now)
+
+    def _compare(self, watched: _Watched | None, signs_now: dict[str, Sign]) -> None:
+        if watched is None:
+            return
+        before, watched.seen = watched.seen, signs_now
+        for event in [one for one in signs_now if signs_now[one] != before.get(one)]:
+            for queue in watched.listeners:
+                queue.put_nowait(event)
+
+    def _wake(self, event: str) -> None:
+        for watched in self._watched.values():
+            for queue in watched.listeners:
+                queue.put_nowait(event)
 
 
 def _poller(request: Request) -> Poller:
     state = request.app.state
     if not hasattr(state, "poller"):
-        state.poller = Poller(portal_of(request).database)
+        state.poller = Poller(portal_of(request).database, getattr(state, "is_ending", bool))
     poller: Poller = state.poller
     return poller
 
@@ -174,15 +199,21 @@ async def _stream(
     async def told() -> AsyncIterator[str]:
         try:
             yield "retry: 3000\nevent: hello\ndata:\n\n"
-            while await run_in_threadpool(_holds, request, still):
-                until = asyncio.get_running_loop().time() + _BEAT_EVERY
-                while (left := until - asyncio.get_running_loop().time()) > 0:
-                    try:
-                        event = await asyncio.wait_for(queue.get(), left)
-                    except TimeoutError:
+            until = 0.0
+            while True:
+                now = asyncio.get_running_loop().time()
+                if now >= until:  # before the first event, and with every sign of life
+                    if not await run_in_threadpool(_holds, request, still):
                         break
-                    yield f"event: {event}\ndata:\n\n"
-                yield ": still here\n\n"
+                    until = now + _BEAT_EVERY
+                    yield ": here\n\n"
+                try:
+                    event = await asyncio.wait_for(queue.get(), until - now)
+                except TimeoutError:
+                    continue
+                if event == _STOP:
+                    return
+                yield f"event: {event}\ndata:\n\n"
             yield "event: end\ndata:\n\n"
         finally:
             poller.leave(name, queue)
@@ -194,7 +225,5 @@ async def _stream(
 
 def _holds(request: Request, still: Callable[[Signed], bool]) -> bool:
     """Ask anew whether the sign-in holds, and may still see this."""
-    if hasattr(request.state, "signed"):
-        del request.state.signed
-    signed = signed_in(request)
+    signed = still_signed_in(request)
     return signed is not None and still(signed)

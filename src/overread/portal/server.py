@@ -34,8 +34,9 @@ def serve(site: SiteFolder, stop: threading.Event | None = None) -> None:
     keep_values_out_of_logs()
     portal = site.settings.portal
     listener = _listen(portal.host, portal.port)
+    app = build(site)
     config = uvicorn.Config(
-        build(site),
+        app,
         ssl_certfile=portal.certificate and str(site.settings.root / portal.certificate),
         ssl_keyfile=str(site.settings.root / portal.key) if portal.key else None,
         proxy_headers=bool(portal.proxy),
@@ -47,6 +48,7 @@ def serve(site: SiteFolder, stop: threading.Event | None = None) -> None:
         timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(config)
+    app.state.is_ending = lambda: server.should_exit  # streams of events end with it
     if stop is not None:
         threading.Thread(target=_stop_when, args=(server, stop), daemon=True).start()
     with listener:

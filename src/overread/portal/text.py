@@ -61,6 +61,12 @@ def amount(value: float, code: str) -> str:
     return f"{value:.{decimals}f}".replace("-", "−")
 
 
+def gain(value: float, code: str) -> str:
+    """Write a difference as `amount` does, with its sign."""
+    sign = "+" if value > 0 else "−" if value < 0 else "±"
+    return sign + amount(abs(value), code)
+
+
 def change(value: float | None) -> str:
     """Write a change in per cent with its sign."""
     if value is None:
@@ -107,6 +113,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
         volume,
         unit,
         amount,
+        gain,
         change,
         moment,
         ago,

@@ -17,6 +17,8 @@ from overread.portal.auth import signed_in, tell
 from overread.portal.state import portal_of
 
 SHOWN: dict[str, tuple[str, str]] = {
+    "GET /": ("list cases", "worklist"),
+    "GET /cases": ("list cases", "cases"),
     "GET /exams": ("list exams", "exams"),
     "GET /jobs": ("list jobs", "jobs"),
     "GET /jobs/{job_id}": ("look at job", "job {job_id}"),

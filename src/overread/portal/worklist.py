@@ -163,7 +163,7 @@ def all_cases(request: Request, portal: Here, signed: MayList, asked: Asked) -> 
         "after": after,
         "is_cut": is_cut,
         "state": state,
-        "states": ("", *listing.STATES),
+        "states": {"": "all", **{one: one for one in listing.STATES}},
     }
     template = "_rows.html" if request.headers.get("hx-request") else "cases.html"
     return portal.templates.TemplateResponse(request, template, context)

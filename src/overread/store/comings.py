@@ -8,7 +8,7 @@ from sqlalchemy import func as sql
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from overread.store.tables import Arrival, Instance
+from overread.store.tables import Arrival, Association, Instance
 
 
 @dataclass(frozen=True)
@@ -40,3 +40,14 @@ def comings(session: Session, study_uid: str, patient_id: str) -> list[Comings]:
         .order_by(Arrival.ae_title)
     )
     return [Comings(*row) for row in rows]
+
+
+def association(session: Session, instance_id: int) -> Association | None:
+    """Return the association that an instance first came by; none where it came another way."""
+    return session.scalar(
+        select(Association)
+        .join(Arrival, Arrival.association_id == Association.id)
+        .where(Arrival.instance_id == instance_id)
+        .order_by(Arrival.id)
+        .limit(1)
+    )

@@ -1,12 +1,12 @@
 """Readings: opened, saved as one types, submitted once, amended by new ones.
 
 The database itself refuses to change or delete a submitted one. Who may do what is asked by the
-caller; `seen_by` alone says whose answers somebody may see.
+caller; `of_case` alone says whose answers somebody may see.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
 from overread.errors import UsageError
-from overread.store.tables import Reading
+from overread.store.tables import Exam, ExamInstance, Instance, Reading, User
+from overread.validation.answers import Size
 from overread.validation.forms import Form
 from overread.validation.reading import (
     TO_DO,
@@ -50,18 +51,10 @@ def mine(session: Session, enrolment_id: str, reader_id: str) -> Reading | None:
     )
 
 
-def of_case(session: Session, enrolment_id: str) -> list[Reading]:
-    """List a case's submitted readings, of everybody, oldest first; for those who may see them."""
-    query = (
-        select(Reading)
-        .where(Reading.enrolment_id == enrolment_id, Reading.state == ReadingState.SUBMITTED)
-        .order_by(Reading.submitted_at, Reading.id)
-    )
-    return list(session.scalars(query))
-
-
-def seen_by(session: Session, enrolment_id: str, reader_id: str, *, others: bool) -> list[Reading]:
-    """List the readings of a case that somebody may see.
+def of_case(
+    session: Session, enrolment_id: str, reader_id: str, *, others: bool
+) -> list[tuple[Reading, str]]:
+    """List the readings of a case that somebody may see, with their readers' names.
 
     Parameters
     ----------
@@ -71,12 +64,20 @@ def seen_by(session: Session, enrolment_id: str, reader_id: str, *, others: bool
         Whether that person may see the readings of others (``reading.see``): the submitted ones,
         and not before the own reading of this case is submitted, where there is one to do.
     """
-    query = select(Reading).where(Reading.enrolment_id == enrolment_id)
-    rows = list(session.scalars(query.order_by(Reading.submitted_at, Reading.id)))
-    own = [row for row in rows if row.reader_id == reader_id]
-    is_blind = not others or any(row.state in TO_DO for row in own)
+    query = (
+        select(Reading, User.name)
+        .join(User, User.id == Reading.reader_id)
+        .where(Reading.enrolment_id == enrolment_id)
+        .order_by(Reading.submitted_at, Reading.id)
+    )
+    rows = [(row, name) for row, name in session.execute(query)]
+    is_blind = not others or any(
+        row.reader_id == reader_id and row.state in TO_DO for row, _ in rows
+    )
     return [
-        row for row in rows if row in own or (not is_blind and row.state == ReadingState.SUBMITTED)
+        (row, name)
+        for row, name in rows
+        if row.reader_id == reader_id or (not is_blind and row.state == ReadingState.SUBMITTED)
     ]
 
 
@@ -183,7 +184,6 @@ def amend(session: Session, at: datetime, reading: Reading, reason: str) -> Read
             enrolment_id=reading.enrolment_id,
             project=reading.project,
             pipeline=reading.pipeline,
-            pipeline=reading.pipeline,
             reader_id=reading.reader_id,
             ready_at=reading.ready_at,
             rank=reading.rank,
@@ -216,6 +216,21 @@ def discard(session: Session, reading_id: str) -> Outcome:
         return Outcome.CLOSED
     row.state = ReadingState.WITHDRAWN
     return Outcome.KEPT
+
+
+def image_sizes(session: Session, root_id: str, uids: Collection[str]) -> dict[str, Size]:
+    """Return how large those images are, of these, that are of an exam: what can be marked."""
+    rows = session.scalars(
+        select(Instance)
+        .join(ExamInstance, ExamInstance.instance_id == Instance.id)
+        .join(Exam, Exam.id == ExamInstance.exam_id)
+        .where(Exam.root_id == root_id, Instance.sop_instance_uid.in_(list(uids)))
+    )
+    return {
+        row.sop_instance_uid: Size(row.columns, row.rows, row.frames)
+        for row in rows
+        if row.columns and row.rows
+    }
 
 
 def to_json(reading: Reading, *, reader: str = "") -> dict[str, Any]:
@@ -251,12 +266,6 @@ def to_json(reading: Reading, *, reader: str = "") -> dict[str, Any]:
             )
         },
     }
-
-
-def chain(readings: Sequence[Reading]) -> list[Reading]:
-    """Leave out the readings that a submitted later one amends."""
-    amended = {row.amends for row in readings if row.state == ReadingState.SUBMITTED}
-    return [row for row in readings if row.id not in amended]
 
 
 def _locked(session: Session, reading_id: str) -> Reading:

@@ -39,5 +39,7 @@ def triggers(dialect: str) -> list[str]:
 def without_triggers(dialect: str) -> list[str]:
     """List the statements that drop them."""
     if dialect == "sqlite":
-        return [f"DROP TRIGGER reading_submitted_no_{name}" for name in ("update", "delete", "replace")]
+        return [
+            f"DROP TRIGGER reading_submitted_no_{name}" for name in ("update", "delete", "replace")
+        ]
     return ["DROP FUNCTION reading_submitted() CASCADE"]

@@ -17,7 +17,7 @@ from overread.pipelines.job import JobState
 from overread.routing.rules import Route, decide
 from overread.store import jobs
 from overread.store.archive import Archive
-from overread.store.cases import association
+from overread.store.comings import association
 from overread.store.deliveries import of_instances
 from overread.store.exams import members
 from overread.store.tables import Arrival, Association, Delivery, Exam, Instance, Quarantine

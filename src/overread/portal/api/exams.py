@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy import select
 
 from overread import nouns
-from overread.portal import trial
+from overread.portal.engineering import why
 from overread.portal.api.common import (
     LINK,
     After,
@@ -21,7 +21,7 @@ from overread.portal.api.common import (
     refusing,
     there,
 )
-from overread.portal.auth import require, sight_of, tell
+from overread.portal.auth import require, sight_of
 from overread.portal.state import Here
 from overread.store import exams as exams_kept
 from overread.store import listing, visible
@@ -60,25 +60,23 @@ def list_exams(
 
 
 @router.get("/exams/{exam_id}", responses=refusals(404))
-def get_exam(request: Request, portal: Here, signed: MayList, exam_id: str) -> nouns.Exam:
+def get_exam(portal: Here, signed: MayList, exam_id: str) -> nouns.Exam:
     """Give one exam revision."""
     within = visible.exams(reach(signed.actor, "exam.list"))
-    with portal.database.write() as session:
-        exam = there(session.scalar(select(Exam).where(Exam.id == exam_id, within)), "exam")
-        tell(session, request, "open exam", f"exam {exam.id}")
-        return nouns.Exam.model_validate(exam)
+    with portal.database.read() as session:
+        found = session.scalar(select(Exam).where(Exam.id == exam_id, within))
+        return nouns.Exam.model_validate(there(found, "exam"))
 
 
 @router.get("/why", responses=refusals(404))
 def get_why(
-    request: Request,
     portal: Here,
     signed: Annotated[Signed, Depends(require("exam.why"))],
     accession: Annotated[str, Query(min_length=1, max_length=64, pattern=r"^[^\x00]*$")],
 ) -> dict[str, Any]:
     """Tell the whole way of what came under one accession number, or where and why it stopped."""
     with refusing(404):
-        return trial.way_of(request, portal, signed, accession)
+        return why.way_of(portal, signed, accession)
 
 
 @router.get("/instances", responses={**LINK, **refusals(404)})

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from overread.store import append_only, tally
+from overread.store import append_only, submitted, tally
 from overread.store.tables import name_key
 
 revision = "0005"
@@ -106,6 +106,8 @@ def upgrade() -> None:
         ["reader_id", "state", "project", "pipeline", "rank", "ready_at", "id"],
     )
     op.create_index("ix_reading_project_state", "reading", ["project", "state"])
+    for statement in submitted.triggers(op.get_bind().dialect.name):
+        op.execute(statement)
     _make_lists()
     _make_search()
     op.create_index("ix_result_instance_id", "result", ["instance_id"])
@@ -233,6 +235,8 @@ def downgrade() -> None:
     }.items():  # fmt: skip
         for column in columns:
             op.drop_column(name, column)
+    for statement in submitted.without_triggers(op.get_bind().dialect.name):
+        op.execute(statement)
     op.drop_table("reading")
     op.drop_table("enrolment")
     op.drop_table("session")

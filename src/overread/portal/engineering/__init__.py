@@ -1,0 +1,1 @@
+"""The pages of the site's engineers: what arrived, ran, was sent, and how the site is set up."""

@@ -1,0 +1,25 @@
+// The page of one case: its plots, the viewer once everything else is there, and what changes by itself.
+import { calmly, listen } from "/static/live.js";
+import { drawPlots } from "/static/plot.js";
+
+const page = document.querySelector(".case");
+drawPlots();
+performance.mark("case-useful");
+
+// htmx has put other numbers into the page.
+document.body.addEventListener("htmx:load", (event) => drawPlots(event.target.parentElement ?? document));
+
+// The viewer is fifty times the page: it begins to load when the page has been drawn.
+function loadViewer() {
+  for (const frame of document.querySelectorAll("iframe[data-src]")) {
+    frame.src = frame.dataset.src;
+    frame.removeAttribute("data-src");
+  }
+}
+requestAnimationFrame(() => setTimeout(loadViewer));
+
+// Other results, of a reader's edit or of an exam that came late: the numbers alone change, so that nothing
+// that is typed is lost.
+const numbers = () => htmx.ajax("GET", `/cases/${page.dataset.case}/measurements${location.search}`, { swap: "none" });
+const state = () => htmx.trigger("#state", "state");
+listen(`/cases/${page.dataset.case}/events`, { results: calmly(numbers), state: calmly(state, 200) });
