@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-MEASUREMENTS = ("ingest", "overhead", "reading", "writing")
+MEASUREMENTS = ("audit", "ingest", "overhead", "reading", "writing")
 
 
 def main() -> None:

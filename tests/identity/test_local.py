@@ -4,7 +4,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from overread.errors import UsageError
-from overread.identity import Account
+from overread.identity import Account, Person
 from overread.identity.local import Local, hash_password
 
 PASSWORD = "correct horse"
@@ -40,9 +40,7 @@ def test_short_password_is_refused() -> None:
 
 def test_right_password_signs_in() -> None:
     known = Known(account())
-    signed = Local(known).sign_in("ada", PASSWORD)
-    assert signed is not None
-    assert signed.name == "ada"
+    assert Local(known).sign_in("ada", PASSWORD) == Person("ada")
     assert not known.replaced
 
 
@@ -51,6 +49,16 @@ def test_right_password_signs_in() -> None:
 )
 def test_anything_else_does_not(name: str, password: str) -> None:
     assert Local(Known(account())).sign_in(name, password) is None
+
+
+def test_an_account_of_a_directory_has_no_password_here() -> None:
+    known = Known(Account("1", "ada", hash_password(PASSWORD), origin="ldap"))
+    assert Local(known).sign_in("ada", PASSWORD) is None
+
+
+def test_it_has_no_settings() -> None:
+    with pytest.raises(ValueError, match="local has no settings, but is given length"):
+        Local(Known(), {"length": 12})
 
 
 def test_a_disabled_account_does_not() -> None:

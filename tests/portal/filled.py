@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -299,7 +299,7 @@ class Filler:
             Result(
                 name="seg",
                 kind="segmentation",
-                data={"segments": [TUMOUR.label]},
+                data={"segments": [asdict(TUMOUR)]},
                 instance_id=instance.id,
                 **common,
             )

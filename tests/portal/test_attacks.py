@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
 from overread.portal.app import build
-from overread.portal.auth import own_path
+from overread.portal.sign_in import own_path
 from tests.portal.filled import make_site
 
 

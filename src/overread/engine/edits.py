@@ -135,7 +135,7 @@ def _numbered(segments: tuple[Segment, ...], made_by: Job) -> list[Segment]:
     values = {
         label["name"]: int(label["value"])
         for model in made_by.models
-        for label in model["card"].get("output", {}).get("labels", ())
+        for label in model.get("card", {}).get("output", {}).get("labels", ())
     }
     if not all(one.label in values for one in segments):
         return list(segments)

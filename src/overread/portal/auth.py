@@ -8,6 +8,7 @@ of a form. A bearer token needs none, since no browser adds it by itself.
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -31,7 +32,7 @@ COOKIE = "overread"
 _TOUCH_AFTER = timedelta(minutes=1)
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
-_TOKENLESS = ("/dicom-web/", "/sign-in")
+_TOKENLESS = re.compile(r"(/cases/[^/]+)?/dicom-web/|/sign-in")
 """Where a cookie may act without token: a DICOM body is none that another site's form can send,
 and `same_origin` refuses its scripts; the sign-in form has a token of its own."""
 
@@ -202,7 +203,7 @@ async def own_request(request: Request) -> None:
     Forbidden
         From `check_csrf`, for anything that a cookie speaks for and that is not only read.
     """
-    if request.method in _SAFE or request.url.path.startswith(_TOKENLESS):
+    if request.method in _SAFE or _TOKENLESS.match(request.url.path):
         return
     signed = await run_in_threadpool(signed_in, request)
     if signed is None or not signed.csrf:

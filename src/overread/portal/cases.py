@@ -76,7 +76,7 @@ def case_page(
     with portal.database.write() as writing:
         tell(writing, request, "open case", f"case {case.id}")
         seen = [one.id for one in (*context["shown"].results, *context["shown"].edits)]
-        note_opened(writing, request, portal.now(), signed, case.enrolment, seen)
+        note_opened(writing, request, signed, case, seen)
     return portal.templates.TemplateResponse(request, "case.html", context)
 
 
@@ -196,7 +196,7 @@ def _context(
         numbers
         | _state(portal, session, case, signed)
         | _provenance(portal, session, case, shown)
-        | reading_context(portal, session, signed, enrolled, case, shown)
+        | reading_context(portal, session, signed, opened_case, shown)
         | {
             "signed": signed,
             "id": opened_case.id,

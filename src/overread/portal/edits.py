@@ -20,6 +20,9 @@ from overread.validation.permissions import may
 LARGEST = 512 << 20
 """Bytes of an edit: one bit, or one byte packed, for each voxel of a large series."""
 
+_ELEMENT = 12
+"""Bytes of a pixel data element that holds nothing: tag, VR and length."""
+
 
 class NotYours(Refused):
     """The object belongs to no case that the one who stores it may edit."""
@@ -54,16 +57,17 @@ def accept(
     """
     if len(data) > LARGEST:
         raise Refused(f"the segmentation has more than {LARGEST >> 20} MB")
-    if not encoded.pixels():
+    if len(encoded.pixels()) <= _ELEMENT:
         raise Refused("the segmentation has no pixels; wait until it is drawn, and save it again")
     header = encoded.header
     with portal.database.read() as session:
         base = edits.find_base(session, _exams(request, session, signed, header), header)
         edits.check(session, portal.archive, header, base)
-        name, root_ids = base.result.name, [base.root_id]
+        checked, name, root_ids = base.result.id, base.result.name, [base.root_id]
     with portal.database.write() as session:
-        # Again, in this transaction: a newer result may have come since.
         base = next(one for one in edits.bases(session, root_ids) if one.result.name == name)
+        if base.result.id != checked:  # a newer result has come since
+            edits.check(session, portal.archive, header, base)
         edit = keep_edit(
             session,
             portal.archive,

@@ -7,8 +7,7 @@ of the page; without scripts the same routes answer with whole pages.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -22,10 +21,10 @@ from overread.portal import opened, questions
 from overread.portal.auth import require, tell
 from overread.portal.opened import NoSuchCase, Opened
 from overread.portal.questions import Group, Said
-from overread.portal.state import Here, Portal
+from overread.portal.state import Here, Portal, portal_of
 from overread.store import cases, readings, worklist
 from overread.store.cases import Case, Shown
-from overread.store.tables import Audit, Enrolment, Reading
+from overread.store.tables import Audit, Reading
 from overread.store.users import Signed
 from overread.validation.answer_text import Difference, decode, differences
 from overread.validation.answers import Problem, check_answers
@@ -132,19 +131,12 @@ class _Asked:
 
 
 def reading_context(
-    portal: Portal,
-    session: Session,
-    signed: Signed,
-    enrolment: Enrolment | None,
-    case: Case,
-    shown: Shown | None = None,
+    portal: Portal, session: Session, signed: Signed, case: Opened, shown: Shown | None = None
 ) -> dict[str, Any]:
     """Return what ``_reading.html`` and ``_readings.html`` show on a case's page.
 
     Parameters
     ----------
-    enrolment : Enrolment or None
-        Which project's case it is; there is no reading of an exam in no project.
     shown : Shown, optional
         What the page shows of the case; looked up where left out.
 
@@ -154,23 +146,15 @@ def reading_context(
         ``reading``: the own one, a `ReadingView`, or none. ``readings``: those of others that the
         person may see, a list of `Submitted`.
     """
-    if enrolment is None:
-        return {"reading": None, "readings": []}
-    found = Opened(case, enrolment, portal.site.projects.get(enrolment.project), None)  # type: ignore[arg-type]
-    asked = _asked(portal, session, signed, found, shown)
+    asked = _asked(portal, session, signed, case, shown)
     return {
         "reading": None if asked is None else _view(session, signed, asked),
-        "readings": _of_others(portal, session, signed, enrolment, asked),
+        "readings": _of_others(portal, session, signed, case, asked),
     }
 
 
 def note_opened(
-    session: Session,
-    request: Request,
-    at: datetime,
-    signed: Signed,
-    enrolment: Enrolment | None,
-    shown: Collection[str],
+    session: Session, request: Request, signed: Signed, case: Opened, shown: Collection[str]
 ) -> None:
     """Note that a reader's case page was shown: the reading begins with the first time.
 
@@ -181,10 +165,11 @@ def note_opened(
     shown : collection of str
         Ids of the results on the page.
     """
-    if enrolment is None or not may(signed.actor, "reading.give", projects=[enrolment.project]).yes:
+    if case.enrolment is None or not may(signed.actor, "reading.give", projects=case.projects).yes:
         return
-    reading = readings.mine(session, enrolment.id, signed.account.id)
-    if reading is not None and readings.opened(session, at, reading, shown):
+    reading = readings.mine(session, case.enrolment.id, signed.account.id)
+    now = portal_of(request).now()
+    if reading is not None and readings.opened(session, now, reading, shown):
         tell(session, request, "open reading", f"reading {reading.id}")
 
 
@@ -193,12 +178,12 @@ def reading_page(request: Request, portal: Here, signed: MaySee, case_id: str) -
     """Show the own reading by itself, and the submitted ones of others, for who may see them."""
     with portal.database.read() as session:
         case = opened.find(portal, session, signed, case_id)
-        context = reading_context(portal, session, signed, case.enrolment, case.case)
+        context = reading_context(portal, session, signed, case)
         shown = [result.id for result in cases.shown(session, case.case.id).results]
     if context["reading"] is None and not context["readings"]:
         raise NoSuchCase("There is no reading of this case for this account")
     with portal.database.write() as writing:
-        note_opened(writing, request, portal.now(), signed, case.enrolment, shown)
+        note_opened(writing, request, signed, case, shown)
     return _page(request, portal, signed, case, context)
 
 
@@ -208,7 +193,7 @@ def save_draft(
 ) -> Response:
     """Keep what was typed so far; 409 with both where another window has saved since."""
     with portal.database.read() as session:
-        asked = _own(portal, session, signed, case_id)
+        asked = own(portal, session, signed, case_id)
     answers, revision, digest = _given(asked, given)
     if digest != asked.form.digest:
         return _form_changed(request, portal, signed, asked, answers)
@@ -220,7 +205,7 @@ def save_draft(
         if outcome is Outcome.KEPT and not _is_told(session, "save draft", row, signed):
             tell(session, request, "save draft", f"reading {row.id}")
     if outcome is not Outcome.KEPT:
-        return _in_the_way(request, portal, signed, asked, row, answers)
+        return _in_the_way(request, portal, signed, replace(asked, reading=row), answers)
     return JSONResponse({"revision": row.revision, "saved_at": now.isoformat()})
 
 
@@ -228,7 +213,7 @@ def save_draft(
 def submit(request: Request, portal: Here, signed: MayRead, case_id: str, given: Sent) -> Response:
     """Submit the reading, and go on to the next case; 422 with what is wrong with it."""
     with portal.database.read() as session:
-        asked = _own(portal, session, signed, case_id)
+        asked = own(portal, session, signed, case_id)
         answers, revision, digest = _given(asked, given)
         if digest != asked.form.digest:
             return _form_changed(request, portal, signed, asked, answers)
@@ -248,7 +233,7 @@ def submit(request: Request, portal: Here, signed: MayRead, case_id: str, given:
             tell(session, request, action, f"reading {row.id}")
         following = _next_url(session, signed, asked.case)
     if outcome not in (Outcome.KEPT, Outcome.REPEATED):
-        return _in_the_way(request, portal, signed, asked, row, answers)
+        return _in_the_way(request, portal, signed, replace(asked, reading=row), answers)
     return _go(request, following)
 
 
@@ -256,7 +241,7 @@ def submit(request: Request, portal: Here, signed: MayRead, case_id: str, given:
 def amend(request: Request, portal: Here, signed: MayRead, case_id: str, given: Sent) -> Response:
     """Begin to correct the own submitted reading, with a reason."""
     with portal.database.read() as session:
-        asked = _own(portal, session, signed, case_id)
+        asked = own(portal, session, signed, case_id)
     reason = dict(given).get("reason", "")
     with portal.database.write() as session:
         try:
@@ -274,7 +259,7 @@ def amend(request: Request, portal: Here, signed: MayRead, case_id: str, given: 
 def discard(request: Request, portal: Here, signed: MayRead, case_id: str) -> Response:
     """Give an amendment up: the reading stays as it was submitted."""
     with portal.database.read() as session:
-        asked = _own(portal, session, signed, case_id)
+        asked = own(portal, session, signed, case_id)
     with portal.database.write() as session:
         try:
             outcome = readings.discard(session, asked.reading.id)
@@ -288,7 +273,7 @@ def discard(request: Request, portal: Here, signed: MayRead, case_id: str) -> Re
     return _go(request, f"/cases/{asked.case.id}")
 
 
-def _own(portal: Portal, session: Session, signed: Signed, case_id: str) -> _Asked:
+def own(portal: Portal, session: Session, signed: Signed, case_id: str) -> _Asked:
     """Return the own reading of a case.
 
     Raises
@@ -391,10 +376,12 @@ def _view(
 
 
 def _of_others(
-    portal: Portal, session: Session, signed: Signed, enrolment: Enrolment, asked: _Asked | None
+    portal: Portal, session: Session, signed: Signed, case: Opened, asked: _Asked | None
 ) -> list[Submitted]:
-    others = may(signed.actor, "reading.see", projects=[enrolment.project]).yes
-    found = readings.of_case(session, enrolment.id, signed.account.id, others=others)
+    if case.enrolment is None:
+        return []
+    others = may(signed.actor, "reading.see", projects=case.projects).yes
+    found = readings.of_case(session, case.enrolment.id, signed.account.id, others=others)
     submitted = [one for one in found if one[0].state == ReadingState.SUBMITTED]
     amended = {row.amends for row, _ in submitted}
     listed = []
@@ -431,15 +418,10 @@ def _form_changed(
 
 
 def _in_the_way(
-    request: Request,
-    portal: Portal,
-    signed: Signed,
-    asked: _Asked,
-    row: Reading,
-    answers: Mapping[str, Any],
+    request: Request, portal: Portal, signed: Signed, asked: _Asked, answers: Mapping[str, Any]
 ) -> Response:
     """Answer 409: say what has happened to the reading meanwhile, and show both."""
-    asked = _Asked(asked.case, row, asked.form, asked.layout, asked.regions)
+    row = asked.reading
     notice = {
         ReadingState.SUBMITTED: (
             "This reading was submitted already, with other answers: those below. To change it, "

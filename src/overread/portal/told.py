@@ -37,6 +37,7 @@ SHOWN: dict[str, tuple[str, str]] = {
 """Method and route to the action that it is, and on what; a route's own parameters may stand there
 where they are opaque ids."""
 
+_API = "/api/v1"
 _AGAIN = timedelta(minutes=10)
 _MOST = 10_000
 
@@ -81,6 +82,8 @@ class Told:
 def _said(scope: Scope, status: int) -> tuple[str, str] | None:
     """Return the action and subject that an answer is; none where it need not be told of."""
     path = getattr(scope.get("route"), "path", "")
+    if scope["path"].startswith(_API) and not path.startswith(_API):
+        path = f"{_API}{path}"  # of a route, the framework says what its own router calls it
     route = f"{scope['method']} {path}"
     if status == 403 and path:
         return "refuse", f"route {route}"

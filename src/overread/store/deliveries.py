@@ -89,7 +89,7 @@ def of_instances(session: Session, instance_ids: Sequence[int]) -> Sequence[Deli
     ).all()
 
 
-def find(*, destination: str = "", state: str = "", cause: str = "") -> Select[tuple[Delivery]]:
+def find(*, destination: str = "", state: str = "", cause: str = "") -> Select[Delivery]:
     """Make the query of deliveries, unordered; what is left empty narrows nothing."""
     asked = {Delivery.destination: destination, Delivery.state: state, Delivery.cause: cause}
     return select(Delivery).where(*(column == value for column, value in asked.items() if value))

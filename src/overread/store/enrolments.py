@@ -153,7 +153,7 @@ def ready(session: Session) -> dict[str, int]:
         .where(Enrolment.ready_at.is_not(None))
         .group_by(Enrolment.project)
     )
-    return dict(rows.tuples())
+    return dict(rows.tuples().all())
 
 
 def withdraw(session: Session, project: str, reader_id: str) -> None:

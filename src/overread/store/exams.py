@@ -45,7 +45,7 @@ def find(
     study: str = "",
     since: datetime | None = None,
     until: datetime | None = None,
-) -> Select[tuple[Exam]]:
+) -> Select[Exam]:
     """Make the query of exams, unordered; what is left empty narrows nothing.
 
     Parameters

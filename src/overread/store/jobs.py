@@ -53,7 +53,7 @@ def find(
     since: datetime | None = None,
     until: datetime | None = None,
     within: ColumnElement[bool] | None = None,
-) -> Select[tuple[Job]]:
+) -> Select[Job]:
     """Make the query of jobs, unordered; what is left empty narrows nothing.
 
     Parameters

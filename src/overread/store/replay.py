@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pydicom import Dataset, dcmread
-from sqlalchemy import select
 from sqlalchemy import func as sql
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from overread.dicom.encoded import UNREADABLE

@@ -217,7 +217,10 @@ def _rows(session: Session, reading_ids: Sequence[str]) -> list[ToRead]:
 def search(
     session: Session, reader_id: str, found: Found, wanted: Wanted | None = None
 ) -> list[ToRead]:
-    """List those of a reader's readings whose exam was found, in the list's order."""
+    """List those of a reader's readings whose exam was found, in the list's order.
+
+    Done ones too, unless a state is asked for: who searches wants to find.
+    """
     wanted = wanted or Wanted()
     query = (
         select(Reading.id, Reading.rank, Reading.ready_at)
@@ -226,7 +229,7 @@ def search(
             Enrolment.root_id.in_(found.root_ids),
             Reading.reader_id == reader_id,
             Reading.amends == "",
-            Reading.state.in_(wanted.states),
+            Reading.state.in_((wanted.state,) if wanted.state else TO_DO + DONE),
         )
     )
     for column, value in ((Reading.project, wanted.project), (Reading.pipeline, wanted.pipeline)):

@@ -12,11 +12,11 @@ from tests.portal.filled import Filled
 KEPT, FAILED, REASON, WARNING = "00081199", "00081198", "00081197", "00081196"
 
 
-def test_an_object_is_kept_as_it_came(filled: Filled, reader: TestClient) -> None:
+def test_an_object_is_kept_as_it_came(filled: Filled, engineer: TestClient) -> None:
     one = image("stored", np.arange(16).reshape(1, 4, 4), 16)
     file = encode(one)
     body, headers = stow_body(file)
-    answer = reader.post("/dicom-web/studies", content=body, headers=headers)
+    answer = engineer.post("/dicom-web/studies", content=body, headers=headers)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/dicom+json"
     (kept,) = answer.json()[KEPT]["Value"]
@@ -39,7 +39,7 @@ def test_an_object_is_kept_as_it_came(filled: Filled, reader: TestClient) -> Non
 def test_only_staff_put_an_object_on_the_routes(
     filled: Filled, reader: TestClient, engineer: TestClient
 ) -> None:
-    for client, name, routed in ((reader, "edit", False), (engineer, "pushed", True)):
+    for client, name, routed in ((engineer, "edit", False), (engineer, "pushed", True)):
         one = image(name, np.zeros((1, 2, 2)), 16, StudyDescription="MR BRAIN NAV")
         body, headers = stow_body(encode(one))
         assert client.post("/dicom-web/studies", content=body, headers=headers).status_code == 200
@@ -54,21 +54,21 @@ def test_only_staff_put_an_object_on_the_routes(
         assert session.scalars(select(Delivery)).all() == []
 
 
-def test_a_repeat_is_the_same_instance(filled: Filled, reader: TestClient) -> None:
+def test_a_repeat_is_the_same_instance(filled: Filled, engineer: TestClient) -> None:
     file = encode(image("again", np.zeros((1, 2, 2)), 16))
     body, headers = stow_body(file, file)
-    assert reader.post("/dicom-web/studies", content=body, headers=headers).status_code == 200
+    assert engineer.post("/dicom-web/studies", content=body, headers=headers).status_code == 200
     with filled.database.read() as session:
         rows = session.scalars(select(Instance).where(Instance.accession == "ACC-again")).all()
     assert len(rows) == 1
     assert filled.archive.path(rows[0].key).is_file()
 
 
-def test_a_conflict_is_kept_and_said(filled: Filled, reader: TestClient) -> None:
+def test_a_conflict_is_kept_and_said(filled: Filled, engineer: TestClient) -> None:
     first = image("clash", np.zeros((1, 2, 2)), 16)
     second = image("clash", np.zeros((1, 2, 2)), 16, PatientID="PH-somebody-else")
     body, headers = stow_body(encode(first), encode(second))
-    answer = reader.post("/dicom-web/studies", content=body, headers=headers)
+    answer = engineer.post("/dicom-web/studies", content=body, headers=headers)
     assert answer.status_code == 200
     clean, clash = answer.json()[KEPT]["Value"]
     assert WARNING not in clean
@@ -79,11 +79,11 @@ def test_a_conflict_is_kept_and_said(filled: Filled, reader: TestClient) -> None
 
 
 def test_what_cannot_be_read_is_set_aside_and_the_rest_is_kept(
-    filled: Filled, reader: TestClient
+    filled: Filled, engineer: TestClient
 ) -> None:
     good = encode(image("good", np.zeros((1, 2, 2)), 16))
     body, headers = stow_body(b"this is no DICOM file", good)
-    answer = reader.post("/dicom-web/studies", content=body, headers=headers)
+    answer = engineer.post("/dicom-web/studies", content=body, headers=headers)
     assert answer.status_code == 202
     assert answer.json()[FAILED]["Value"][0][REASON]["Value"] == [0xC000]
     assert len(answer.json()[KEPT]["Value"]) == 1
@@ -94,10 +94,10 @@ def test_what_cannot_be_read_is_set_aside_and_the_rest_is_kept(
 
 
 def test_an_object_of_another_study_than_the_address_is_not_kept(
-    filled: Filled, reader: TestClient
+    filled: Filled, engineer: TestClient
 ) -> None:
     body, headers = stow_body(encode(image("elsewhere", np.zeros((1, 2, 2)), 16)))
-    answer = reader.post("/dicom-web/studies/1.2.3", content=body, headers=headers)
+    answer = engineer.post("/dicom-web/studies/1.2.3", content=body, headers=headers)
     assert answer.status_code == 409
     assert answer.json()[FAILED]["Value"][0][REASON]["Value"] == [0xA900]
     with filled.database.read() as session:
@@ -118,15 +118,15 @@ def test_an_object_of_another_study_than_the_address_is_not_kept(
     ],
 )
 def test_what_is_no_store_request(
-    reader: TestClient, content_type: str, content: bytes, status: int
+    engineer: TestClient, content_type: str, content: bytes, status: int
 ) -> None:
-    answer = reader.post(
+    answer = engineer.post(
         "/dicom-web/studies", content=content, headers={"content-type": content_type}
     )
     assert answer.status_code == status
 
 
-def test_another_origin_cannot_store(reader: TestClient) -> None:
+def test_another_origin_cannot_store(engineer: TestClient) -> None:
     body, headers = stow_body(encode(image("foreign", np.zeros((1, 2, 2)), 16)))
     headers["origin"] = "https://elsewhere.example"
-    assert reader.post("/dicom-web/studies", content=body, headers=headers).status_code == 403
+    assert engineer.post("/dicom-web/studies", content=body, headers=headers).status_code == 403

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
-from fastapi import HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi.security import APIKeyCookie, APIKeyHeader, HTTPBearer
 from pydantic import AfterValidator, AwareDatetime
 
 from overread import nouns
 from overread.errors import UsageError
+from overread.portal.auth import COOKIE
 from overread.store.paging import Page
 
 N = TypeVar("N", bound=nouns.Noun)
@@ -52,12 +54,10 @@ _WORDS = {
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe how a request may be refused, for OpenAPI."""
-    return {
-        status: {"model": nouns.Refusal, "description": _WORDS[status]} for status in statuses
-    }
+    return {status: {"model": nouns.Refusal, "description": _WORDS[status]} for status in statuses}
 
 
-LINK = {
+LINK: dict[int | str, dict[str, Any]] = {
     200: {
         "headers": {
             "Link": {
@@ -111,3 +111,36 @@ def there(found: Any, what: str) -> Any:
     if found is None:
         raise HTTPException(404, f"there is no such {what}")
     return found
+
+
+_BEARER = HTTPBearer(
+    auto_error=False,
+    scheme_name="token",
+    description="A token of an account: made on its page, or by `overread user token`.",
+)
+_COOKIE = APIKeyCookie(
+    name=COOKIE,
+    auto_error=False,
+    scheme_name="sign-in",
+    description="The cookie of a signed-in browser.",
+)
+_CSRF = APIKeyHeader(
+    name="X-CSRF-Token",
+    auto_error=False,
+    scheme_name="csrf",
+    description="What a request that changes something carries beside the cookie.",
+)
+
+
+def new_router(tag: str) -> APIRouter:
+    """Make the router of some nouns: below ``/api/v1``, with what all of them share.
+
+    The three ways to sign in are described only: `overread.portal.auth` is what asks.
+    """
+    return APIRouter(
+        prefix="/api/v1",
+        tags=[tag],
+        dependencies=[Depends(_BEARER), Depends(_COOKIE), Depends(_CSRF)],
+        responses=refusals(400, 401, 403, 422),
+        generate_unique_id_function=lambda route: route.name,
+    )

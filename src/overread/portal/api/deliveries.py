@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 
 from overread import nouns
 from overread.portal.api.common import (
@@ -14,15 +13,16 @@ from overread.portal.api.common import (
     Limit,
     Text,
     listed,
+    new_router,
     refusals,
     refusing,
 )
 from overread.portal.auth import by, require
 from overread.portal.state import Here, Portal
-from overread.store import deliveries, listing
+from overread.store import by_time, deliveries
 from overread.store.tables import Delivery
 
-router = APIRouter()
+router = new_router("deliveries")
 
 
 @router.get("/deliveries", responses=LINK, dependencies=[Depends(require("delivery.list"))])
@@ -40,7 +40,7 @@ def list_deliveries(
     """List deliveries, the newest first."""
     query = deliveries.find(destination=destination, state=state, cause=cause)
     with portal.database.read() as session, refusing(422):
-        page = listing.newest(session, query, Delivery.created_at, Delivery.id, after, limit)
+        page = by_time.newest(session, query, Delivery.created_at, Delivery.id, after, limit)
     return listed(request, response, page, nouns.Delivery)
 
 

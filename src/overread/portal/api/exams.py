@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from sqlalchemy import select
 
 from overread import nouns
-from overread.portal.engineering import why
 from overread.portal.api.common import (
     LINK,
     After,
@@ -17,19 +16,21 @@ from overread.portal.api.common import (
     Text,
     Until,
     listed,
+    new_router,
     refusals,
     refusing,
     there,
 )
 from overread.portal.auth import require, sight_of
+from overread.portal.engineering import why
 from overread.portal.state import Here
+from overread.store import by_time, visible
 from overread.store import exams as exams_kept
-from overread.store import listing, visible
 from overread.store.tables import Exam, Instance
 from overread.store.users import Signed
 from overread.validation.permissions import reach
 
-router = APIRouter()
+router = new_router("exams")
 
 MayList = Annotated[Signed, Depends(require("exam.list"))]
 
@@ -55,7 +56,7 @@ def list_exams(
         state=state, pipeline=pipeline, accession=accession, study=study, since=since, until=until
     ).where(visible.exams(reach(signed.actor, "exam.list")))
     with portal.database.read() as session, refusing(422):
-        page = listing.newest(session, query, Exam.opened_at, Exam.id, after, limit)
+        page = by_time.newest(session, query, Exam.opened_at, Exam.id, after, limit)
     return listed(request, response, page, nouns.Exam)
 
 
@@ -110,5 +111,5 @@ def list_instances(
     if not reach(signed.actor, "exam.list").everywhere:
         query = query.where(visible.instances(sight_of(request)))
     with portal.database.read() as session, refusing(422):
-        page = listing.newest(session, query, Instance.received_at, Instance.id, after, limit)
+        page = by_time.newest(session, query, Instance.received_at, Instance.id, after, limit)
     return listed(request, response, page, nouns.Instance)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -19,6 +19,7 @@ from overread.portal.api.common import (
     Text,
     Until,
     listed,
+    new_router,
     refusals,
     refusing,
     there,
@@ -26,13 +27,13 @@ from overread.portal.api.common import (
 from overread.portal.auth import by, require, sight_of
 from overread.portal.engineering import artifacts
 from overread.portal.state import Here
+from overread.store import by_time, visible
 from overread.store import jobs as jobs_kept
-from overread.store import listing, visible
 from overread.store.tables import Exam, Job, Result
 from overread.store.users import Signed
 from overread.validation.permissions import reach
 
-router = APIRouter()
+router = new_router("jobs and results")
 
 MaySee = Annotated[Signed, Depends(require("job.see"))]
 MayRun = Annotated[Signed, Depends(require("job.run"))]
@@ -75,7 +76,7 @@ def list_jobs(
         within=visible.exams(reach(signed.actor, "job.list")),
     )
     with portal.database.read() as session, refusing(422):
-        page = listing.newest(session, query, Job.created_at, Job.id, after, limit)
+        page = by_time.newest(session, query, Job.created_at, Job.id, after, limit)
     return listed(request, response, page, nouns.Job)
 
 
@@ -109,9 +110,7 @@ def get_log(portal: Here, signed: MaySee, job_id: str) -> list[nouns.StepLog]:
     },
     response_class=Response,
 )
-def get_file(
-    portal: Here, signed: MaySee, *, job_id: str, step: str, name: str
-) -> Response:
+def get_file(portal: Here, signed: MaySee, *, job_id: str, step: str, name: str) -> Response:
     """Give a file that a step of a job made, as long as the job's work folder is kept."""
     with portal.database.read() as session, refusing(404):
         job = job_within(session, signed, "job.see", job_id)
@@ -189,7 +188,7 @@ def list_results(
     if current:
         query = query.where(Result.superseded_by.is_(None))
     with portal.database.read() as session, refusing(422):
-        page = listing.newest(session, query, Result.created_at, Result.id, after, limit)
+        page = by_time.newest(session, query, Result.created_at, Result.id, after, limit)
     return listed(request, response, page, nouns.Result)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi import Depends, HTTPException, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -18,17 +18,18 @@ from overread.portal.api.common import (
     Text,
     Until,
     link_next,
+    new_router,
     refusals,
     refusing,
 )
 from overread.portal.auth import by, require
 from overread.portal.state import Here, Portal
-from overread.store import audit, listing, users
+from overread.store import audit, by_time, users
 from overread.store.tables import User
 from overread.store.users import Signed
 from overread.validation.permissions import ACTIONS, Grant, Role, reach
 
-router = APIRouter()
+router = new_router("people")
 
 MayList = Annotated[Signed, Depends(require("user.list"))]
 MayChange = Annotated[Signed, Depends(require("user.change"))]
@@ -94,12 +95,14 @@ def list_users(
     if name:
         query = query.where(User.name == name)
     with portal.database.read() as session, refusing(422):
-        page = listing.newest(session, query, User.created_at, User.id, after, limit)
+        page = by_time.newest(session, query, User.created_at, User.id, after, limit)
         link_next(request, response, page.next)
         return [_user(session, portal, one) for one in page.rows]
 
 
-@router.get("/users/{user_id}", responses=refusals(404), dependencies=[Depends(require("user.list"))])
+@router.get(
+    "/users/{user_id}", responses=refusals(404), dependencies=[Depends(require("user.list"))]
+)
 def get_user(portal: Here, user_id: str) -> nouns.User:
     """Give one user."""
     with portal.database.read() as session:

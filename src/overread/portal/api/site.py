@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from overread import nouns
@@ -18,6 +18,7 @@ from overread.portal.api.common import (
     Since,
     Until,
     link_next,
+    new_router,
     refusals,
     refusing,
     slice_after,
@@ -30,7 +31,7 @@ from overread.store import worklist
 from overread.store.users import Signed
 from overread.validation.permissions import reach
 
-router = APIRouter()
+router = new_router("site")
 
 MayRoute = Annotated[Signed, Depends(require("route.see"))]
 
@@ -48,7 +49,9 @@ def list_projects(
     """List the projects that the caller sees cases of, by name."""
     where = reach(signed.actor, "case.list")
     seen = [
-        one for one in portal.site.projects.values() if where.everywhere or one.name in where.projects
+        one
+        for one in portal.site.projects.values()
+        if where.everywhere or one.name in where.projects
     ]
     page = slice_after(seen, "name", after, limit)
     link_next(request, response, page.next)
@@ -93,9 +96,7 @@ def get_progress(
     )
 
 
-@router.get(
-    "/pipelines", responses=LINK, dependencies=[Depends(require("pipeline.list"))]
-)
+@router.get("/pipelines", responses=LINK, dependencies=[Depends(require("pipeline.list"))])
 def list_pipelines(
     request: Request, response: Response, portal: Here, *, after: After = "", limit: Limit = 100
 ) -> list[nouns.Pipeline]:
@@ -186,9 +187,7 @@ def list_routes(portal: Here) -> list[nouns.Route]:
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {
-                "application/dicom": {"schema": {"type": "string", "format": "binary"}}
-            },
+            "content": {"application/dicom": {"schema": {"type": "string", "format": "binary"}}},
         }
     },
 )
@@ -226,9 +225,7 @@ def replay_routes(
     since = there(since, "time")
     with portal.database.read() as session:
         told = trial.replayed(session, portal, since, until)
-    return [
-        trial.as_noun(one) for one in told.series if not changed or one.added or one.dropped
-    ]
+    return [trial.as_noun(one) for one in told.series if not changed or one.added or one.dropped]
 
 
 @router.get("/health", dependencies=[Depends(require("site.see"))])
@@ -239,5 +236,3 @@ def get_health(portal: Here) -> nouns.Health:
         for name, find in checks.checks(portal.site.settings, portal.site)
     ]
     return nouns.Health(well=all(row.state != "wrong" for row in rows), checks=rows)
-
-

@@ -81,9 +81,7 @@ def card_text(site: SiteFolder, reference: str) -> str:
 
 def form(one: Form) -> nouns.Form:
     """Write a form with its document."""
-    return nouns.Form(
-        name=one.name, title=one.title, digest=one.digest, document=dict(one.schema)
-    )
+    return nouns.Form(name=one.name, title=one.title, digest=one.digest, document=dict(one.schema))
 
 
 @dataclass(frozen=True)
@@ -116,9 +114,7 @@ def plugins(site: SiteFolder) -> list[Installed]:
         for name, source in sorted(site.operator_sources.items())
         if source is not None
     ]
-    return [
-        one for family in registry.FAMILIES for one in (*found, *own) if one.family == family
-    ]
+    return [one for family in registry.FAMILIES for one in (*found, *own) if one.family == family]
 
 
 def _within(file: Path, root: Path) -> str:
