@@ -69,7 +69,7 @@ def test_list_and_disable(site: Path) -> None:
     run(site, "add", "rosa", "--password-file", f"{site}/password")
     run(site, "disable", "rosa")
     (row,) = json.loads(run(site, "list", "--json"))
-    assert (row["name"], row["role"], row["disabled"]) == ("rosa", "reader", True)
+    assert (row["name"], row["roles"], row["disabled"]) == ("rosa", ["reader"], True)
     assert "argon2" not in json.dumps(row)
     assert Local(StoredAccounts(database(site))).sign_in("rosa", PASSWORD) is None
 

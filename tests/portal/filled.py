@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, FileMetaDataset, dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from overread.dicom import match
@@ -33,7 +34,16 @@ from overread.store import users
 from overread.store.archive import Archive
 from overread.store.database import Database
 from overread.store.instances import keep, keep_ours, take
-from overread.store.tables import Arrival, Exam, ExamInstance, Instance, Job, Result, StepRun
+from overread.store.tables import (
+    Arrival,
+    Exam,
+    ExamInstance,
+    Instance,
+    Job,
+    Result,
+    StepRun,
+    new_id,
+)
 from overread.validation.results import Measurement, Measurements
 
 PASSWORDS = {"rosa": "a reader's password", "egon": "an engineer's password"}
@@ -223,13 +233,21 @@ class Filler:
         exam_state: str = "closed",
         at: datetime = AT,
         study: str = "",
+        model_version: str = "1.0.0",
+        header: Mapping[str, Any] | None = None,
     ) -> None:
-        """One exam and its job in some state; ``radius`` 0 marks nothing."""
+        """One exam and its job in some state; ``radius`` 0 marks nothing.
+
+        ``header`` is what its images say otherwise than all do.
+        """
         patient = patient or Patient()
         marked = lesion(radius) if radius else np.zeros(SHAPE, bool)
         slices = mr_slices(
             study or name, patient, accession, date, description, lesion(radius or 9)
         )
+        for one in slices:
+            for keyword, value in (header or {}).items():
+                setattr(one, keyword, value)
         filled = self.filled
         with filled.database.write() as session:
             kept = arrive(filled, session, slices, at, "CI2_CD_BTS")
@@ -240,6 +258,7 @@ class Filler:
             filled.cases[name], filled.studies[name] = exam.root_id, exam.study_uid
             if state:
                 job = _job_row(exam, state, reason, at)
+                job.models = [{**model, "version": model_version} for model in job.models]
                 session.add(job)
                 session.flush()
                 filled.jobs[name] = job.id
@@ -286,7 +305,7 @@ class Filler:
             "exam_id": exam.id,
             "digest": hashlib.sha256(job.id.encode()).hexdigest(),
             "model": "brain-tumour",
-            "model_version": "1.0.0",
+            "model_version": job.models[0]["version"],
             "model_digest": job.models[0]["digest"],
             "pipeline": exam.pipeline,
             "pipeline_version": job.pipeline_version,
@@ -305,6 +324,38 @@ class Filler:
             )
         )
         return instance.series_uid
+
+    def edit(self, name: str, author: str, millilitres: float, version: int = 2) -> None:
+        """Another volume of an exam, by a reader: as the engine leaves an edit that it measured."""
+        with self.filled.database.write() as session:
+            root_id = self.filled.cases[name]
+            of_exam = select(Result).where(Result.exam_id == root_id, Result.name == "volumes")
+            model = session.scalars(of_exam.where(Result.author == "")).one()
+            before = session.scalars(
+                of_exam.where(Result.author == author, Result.superseded_by.is_(None))
+            ).one_or_none()
+            job = _job_row(session.get_one(Exam, root_id), "done", "", AT)
+            job.id = hashlib.md5(f"{root_id} {author} {version}".encode()).hexdigest()  # noqa: S324
+            job.origin, job.created_at = "edit", AT + timedelta(hours=version)
+            session.add(job)
+            session.flush()
+            item = replace(Measurements.from_json(model.data).items[0], value=millilitres)
+            columns = {
+                column.name: getattr(model, column.name) for column in Result.__table__.columns
+            }
+            columns |= {
+                "id": new_id(),
+                "job_id": job.id,
+                "data": Measurements((item,)).to_json(),
+                "author": author,
+                "edits": model.id,
+                "version": version,
+                "created_at": job.created_at,
+            }
+            made = Result(**columns)
+            session.add(made)
+            if before is not None:
+                before.superseded_by = made.id
 
     def without_case(self, accession: str, description: str = "MR KNEE", pid: str = "PH-9") -> None:
         """Images at the router's own AE title that no pipeline took."""

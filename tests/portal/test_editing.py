@@ -62,7 +62,10 @@ def test_an_edit_is_a_new_version_beside_the_models(
     assert root in kept["00081190"]["Value"][0]
     with filled.database.read() as session:
         result = session.scalars(
-            select(Result).where(Result.author == "rosa").order_by(Result.version.desc())
+            select(Result)
+                .join(User, User.id == Result.author)
+                .where(User.name == "rosa", Result.name == "seg")
+                .order_by(Result.version.desc())
         ).first()
         assert result is not None
         model = session.get_one(Result, result.edits)

@@ -9,7 +9,8 @@ from overread.site.digests import digests
 def test_text_is_digested_and_weights_are_not(tmp_path: Path) -> None:
     for name in (
         "overread.yaml", "environments/test.yaml", "forms/tumour.json", "operators/own.py",
-        "models/tumour/1.0.0/model.yaml", "models/tumour/1.0.0/weights.onnx", "data/overread.sqlite",
+        "models/tumour/1.0.0/model.yaml", "models/tumour/1.0.0/weights.onnx",
+        "data/overread.sqlite",
         "notes.txt",
     ):  # fmt: skip
         file = tmp_path / name

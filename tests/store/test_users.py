@@ -78,7 +78,7 @@ def test_a_sign_in_is_found_by_its_token_only(database: Database) -> None:
 def test_a_sign_in_ends_by_idling_and_not_by_use(database: Database) -> None:
     ada = add(database)
     with database.write() as session:
-        token = users.open_session(session, NOW, ada, HOUR).token
+        token = users.open_session(session, NOW, ada, HOUR, most=12 * HOUR).token
     late = NOW + timedelta(minutes=50)
     with database.write() as session:
         users.touch_session(session, late, token, HOUR)

@@ -17,6 +17,7 @@ from overread.cli import (
     demo,
     doctor,
     exam,
+    form,
     job,
     model,
     route,
@@ -57,6 +58,7 @@ for name, noun, about in (
     ("exam", exam.app, "What has gathered."),
     ("job", job.app, "What has run."),
     ("model", model.app, "What models there are, and what they were made for."),
+    ("form", form.app, "What readers are asked."),
     ("user", user.app, "Who may sign in."),
     ("audit", audit.app, "What was done, and by whom."),
 ):

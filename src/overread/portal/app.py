@@ -16,8 +16,10 @@ from overread.portal import (
     cases,
     engineers,
     events,
+    forms,
     health,
     opening,
+    readings,
     sign_in,
     static,
     users,
@@ -26,6 +28,7 @@ from overread.portal import (
 )
 from overread.portal.access_log import AccessLog
 from overread.portal.auth import Forbidden, NotSignedIn, sign_in_link, signed_in
+from overread.portal.bodies import Bounded
 from overread.portal.dicomweb import query, rendered, retrieve, scope, store
 from overread.portal.health import Measure, Metrics
 from overread.portal.opened import NoSuchCase, SeveralCases
@@ -70,14 +73,15 @@ def build(site: SiteFolder) -> FastAPI:
         templates=shown,
     )
     app.state.metrics = Metrics()
+    app.add_middleware(Bounded)
     app.add_middleware(Told)
     app.add_middleware(Measure, metrics=app.state.metrics)
     web = site.settings.portal
     app.add_middleware(Guard, tls_only=not web.is_loopback, embed=web.embed)
     app.add_middleware(AccessLog)
     for part in (
-        sign_in, account, users, health, static, worklist, events, cases, opening, engineers, audit,
-        api, query, rendered, retrieve, store,
+        sign_in, account, users, health, static, worklist, events, cases, readings, forms, opening,
+        engineers, audit, api, query, rendered, retrieve, store,
     ):  # fmt: skip
         app.include_router(part.router)
     for part in (query, rendered, retrieve, store):  # the same service, for one case
@@ -93,7 +97,7 @@ def build(site: SiteFolder) -> FastAPI:
 
 
 def _not_signed_in(request: Request, reason: Exception) -> Response:
-    if _MACHINE.match(request.url.path):
+    if _MACHINE.match(request.url.path) or "x-csrf-token" in request.headers:  # or a page's script
         return JSONResponse(
             {"detail": str(reason)}, 401, headers={"WWW-Authenticate": 'Bearer realm="overread"'}
         )

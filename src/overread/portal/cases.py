@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from overread.portal import findings, measured, objects, opened, viewer
+from overread.portal import findings, measured, objects, opened
 from overread.portal.advice import advice
 from overread.portal.auth import actor_of, require, tell
 from overread.portal.opened import Opened, SeveralCases
@@ -20,7 +20,6 @@ from overread.portal.text import age
 from overread.portal.worklist import reading_nav
 from overread.store import cases, history, visible
 from overread.store.cases import UNDER_WAY, Case, CaseState, Shown
-from overread.store.tables import Instance
 from overread.store.users import Signed
 from overread.validation.page import Page
 from overread.validation.permissions import may, reach
@@ -123,32 +122,6 @@ def case_measurements(
     page = portal.templates.TemplateResponse(request, "_numbers.html", context)
     page.headers["HX-Replace-Url"] = f"/cases/{case.id}" + (f"?{query}" if query else "")
     return page
-
-
-@router.get("/cases/{case_id}/viewer")
-def open_viewer(
-    request: Request, portal: Here, signed: MaySee, case_id: str, over: str = ""
-) -> Response:
-    """Go to the viewer: the study's images, and of what was drawn on them the current result.
-
-    Parameters
-    ----------
-    over : str
-        Name of the result that is drawn; by itself the first that can be.
-    """
-    with portal.database.read() as session:
-        case = opened.find(portal, session, signed, case_id, "image.see").case
-        drawn = cases.overlay(cases.shown(session, case.id), over)
-        made = session.get(Instance, drawn.instance_id) if drawn else None
-        study_uid = made.study_uid if made is not None else case.exam.study_uid
-        series = cases.images(session, case.exam, study_uid)
-    uids = [one.uid for one in series]
-    if made is not None:
-        first = made.series_uid
-        uids.append(first)
-    else:  # the largest series, since a localizer mostly comes first
-        first = max(series, key=lambda one: one.instances).uid if series else ""
-    return RedirectResponse(viewer.link(study_uid, uids, first), status_code=303)
 
 
 def no_case(request: Request, portal: Portal, signed: Signed | None) -> Response:

@@ -93,6 +93,10 @@ class Picture:
     findings : tuple of Finding
     sides : tuple of str or None
         Letters of the patient's sides at its left and its right, where it says them.
+    image : str
+        Its SOP Instance UID.
+    frame : int
+        Index of its frame, from 0.
     """
 
     url: str
@@ -101,6 +105,8 @@ class Picture:
     rows: int
     findings: tuple[Finding, ...]
     sides: tuple[str, str] | None
+    image: str
+    frame: int
 
     @property
     def unit(self) -> float:
@@ -146,6 +152,8 @@ def pictures(session: Session, archive: Archive, case: Case, shown: Shown) -> li
                 rows=instance.rows,
                 findings=tuple(findings),
                 sides=sides(dcmread(archive.path(instance.key), stop_before_pixels=True)),
+                image=uid,
+                frame=frame,
             )
         )
     return laid

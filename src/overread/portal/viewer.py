@@ -10,19 +10,26 @@ import gzip
 import mimetypes
 import re
 from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import PlainTextResponse, Response
+from fastapi.responses import PlainTextResponse, RedirectResponse, Response
+from sqlalchemy.orm import Session
 
+from overread.portal import opened
 from overread.portal.auth import require
+from overread.portal.opened import Opened
 from overread.portal.security import viewer_policy
-from overread.portal.state import HERE
+from overread.portal.state import HERE, Here
+from overread.store import cases, history
+from overread.store.cases import SeriesOfCase
+from overread.store.tables import Instance
 from overread.store.users import Signed
 
 VENDOR = HERE / "vendor"
@@ -41,21 +48,111 @@ class NoSuchPage(Exception):
     """Nothing answers this path; the application says so in its own look."""
 
 
-def link(study_uid: str, series_uids: list[str], first_series: str) -> str:
-    """Return the viewer's address that shows these series of a study, ``first_series`` at once.
+MODES = {"": "viewer", "edit": "segmentation"}
+"""What the viewer is opened for, and OHIF's name of the mode."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What the viewer opens with.
+
+    Attributes
+    ----------
+    case_id : str
+        The case, as addresses name it; empty for none.
+    studies : tuple of str
+        StudyInstanceUIDs: the case's own first, then the one before it where there is one.
+    series : tuple of str
+        The series that are given, and no others; all where empty.
+    first : str
+        The images to begin with, or a segmentation, which is drawn over the images that it refers
+        to; empty for whichever the viewer takes.
+    mode : str
+        One of `MODES`.
+    """
+
+    case_id: str
+    studies: tuple[str, ...]
+    series: tuple[str, ...] = ()
+    first: str = ""
+    mode: str = ""
+
+    @property
+    def link(self) -> str:
+        """The viewer's address that shows it."""
+        query = {"case": self.case_id} if self.case_id else {}
+        query["StudyInstanceUIDs"] = ",".join(self.studies)
+        if self.series:
+            query["SeriesInstanceUIDs"] = ",".join(self.series)
+        if self.first:
+            query["initialSeriesInstanceUID"] = self.first
+        if len(self.studies) > 1:
+            query["hangingProtocolId"] = BESIDE
+        return f"/viewer/{MODES[self.mode]}?{urlencode(query, safe=',')}"
+
+
+BESIDE = "@ohif/hpCompare"
+"""OHIF's hanging protocol that puts the images of two studies side by side."""
+
+
+def opening(session: Session, case: Opened, over: str = "", mode: str = "") -> Opening:
+    """Say what the viewer of a case opens with.
+
+    Its study's images, with what was drawn on them, and beside them those of the exam before, where
+    the project's page wants that and nothing is edited.
 
     Parameters
     ----------
-    first_series : str
-        The images to begin with, or a segmentation, which is drawn over the images that it refers
-        to; empty for whichever the viewer takes.
+    over : str
+        Name of the result, or id of the edit, that is drawn; by itself one's own latest edit, else
+        the first that can be.
+    mode : str
+        One of `MODES`.
     """
-    query = {"StudyInstanceUIDs": study_uid}
-    if series_uids:
-        query["SeriesInstanceUIDs"] = ",".join(series_uids)
-    if first_series:
-        query["initialSeriesInstanceUID"] = first_series
-    return f"/viewer/viewer?{urlencode(query, safe=',')}"
+    shown = cases.shown(session, case.case.id, case.sight)
+    own = [one for one in shown.edits if one.author == case.sight.user_id and one.instance_id]
+    drawn = cases.overlay(shown, over or (own[-1].id if own else ""))
+    made = session.get(Instance, drawn.instance_id) if drawn else None
+    study_uid = made.study_uid if made is not None else case.case.exam.study_uid
+    series = cases.images(session, case.case.exam, study_uid)
+    studies, uids = [study_uid], [one.uid for one in series]
+    if made is not None:
+        first = made.series_uid
+        uids.append(first)
+    else:
+        first = _largest(series)
+    before = history.before(session, case.case)
+    if case.page.prior and not mode and before is not None and before.study_uid != study_uid:
+        if earlier := cases.images(session, before):
+            studies.append(before.study_uid)
+            uids.append(_same_kind(earlier, series))
+    return Opening(case.id, tuple(studies), tuple(uids), first, mode)
+
+
+def _largest(series: Sequence[SeriesOfCase]) -> str:
+    """Return the largest series, since a localizer mostly comes first."""
+    return max(series, key=lambda one: one.instances).uid if series else ""
+
+
+def _same_kind(earlier: Sequence[SeriesOfCase], series: Sequence[SeriesOfCase]) -> str:
+    """Return the earlier series that is called as one of these is, or else the largest."""
+    named = {one.description for one in series}
+    alike = [one for one in earlier if one.description in named]
+    return _largest(alike or earlier)
+
+
+@router.get("/cases/{case_id}/viewer")
+def open_viewer(
+    portal: Here,
+    signed: Annotated[Signed, Depends(require("image.see"))],
+    case_id: str,
+    over: str = "",
+    mode: Literal["", "edit"] = "",
+) -> Response:
+    """Go to the viewer: the study's images, and of what was drawn on them the current result."""
+    with portal.database.read() as session:
+        case = opened.find(portal, session, signed, case_id, "image.see")
+        return RedirectResponse(opening(session, case, over, mode).link, status_code=303)
 
 
 @lru_cache(maxsize=1)

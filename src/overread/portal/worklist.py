@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
 from overread.portal.advice import advice
@@ -97,9 +97,9 @@ def _projects(where: Reach) -> frozenset[str] | None:
 
 @router.get("/")
 def my_work(request: Request, portal: Here, signed: MayList, asked: Asked) -> Response:
-    """Show what the one who is signed in has to read; who reads nothing goes to all cases."""
+    """Show what the one who is signed in has to read; who reads nothing is shown all cases."""
     if not _of_mine(portal, signed):
-        return RedirectResponse(asked.link("/cases"), status_code=303)
+        return all_cases(request, portal, signed, asked)
     reader, zone = signed.account.id, portal.site.settings.site.timezone
     projects = _projects(reach(signed.actor, "reading.give"))
     state = asked.state if asked.state in READING_STATES else ""

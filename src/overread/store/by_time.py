@@ -22,6 +22,7 @@ def newest(
     query: Select[Row],
     at: InstrumentedAttribute[datetime],
     key: InstrumentedAttribute[Any],
+    *,
     after: str = "",
     limit: int = 100,
 ) -> Page[Row]:

@@ -93,7 +93,7 @@ def assign(
             select(Reading.enrolment_id, Reading.reader_id).where(
                 Reading.enrolment_id.in_([one.id for one in enrolments])
             )
-        ).tuples()
+        )
     )
     rows = [
         {
@@ -133,7 +133,7 @@ def not_given(session: Session, project: str, reader_id: str, limit: int) -> lis
 def readers_with_work(session: Session) -> set[tuple[str, str]]:
     """Return each project and reader with something to be done."""
     query = select(Tally.project, Tally.reader_id).where(Tally.state.in_(_TO_DO), Tally.count > 0)
-    return set(session.execute(query).tuples())
+    return set(session.execute(query))
 
 
 def given(session: Session) -> dict[tuple[str, str], int]:
@@ -153,7 +153,7 @@ def ready(session: Session) -> dict[str, int]:
         .where(Enrolment.ready_at.is_not(None))
         .group_by(Enrolment.project)
     )
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
 def withdraw(session: Session, project: str, reader_id: str) -> None:

@@ -133,7 +133,7 @@ def _exams(session: Session, what: Listing, after: Place | None, limit: int) -> 
     )
     if what.pipeline:
         query = query.where(Exam.pipeline == what.pipeline)
-    rows = session.execute(query).tuples()
+    rows = session.execute(query)
     return [_Row(Place(0, at, one), exam) for exam, at, one in rows]
 
 
@@ -151,7 +151,7 @@ def _cases(
     )
     if what.pipeline:
         query = query.where(Enrolment.pipeline == what.pipeline)
-    rows = session.execute(query).tuples()
+    rows = session.execute(query)
     return [_Row(Place(0, at, one), exam, case) for exam, case, at, one in rows]
 
 
@@ -182,9 +182,14 @@ def _is(state: str) -> ColumnElement[bool]:
     """Return the condition that an exam is in a state."""
     if state in _BY_EXAM:
         return Exam.state == _BY_EXAM[state]
-    return (
-        select(Job.id).where(Job.exam_id == Exam.id, Job.state == state, _is_latest_job()).exists()
+    # Not by the state: SQLite would go along all jobs that have it.
+    last = (
+        select(Job.state)
+        .where(Job.exam_id == Exam.id, Job.edits.is_(None))
+        .order_by(Job.created_at.desc(), Job.id.desc())
+        .limit(1)
     )
+    return last.scalar_subquery() == state
 
 
 def _is_latest_job() -> ColumnElement[bool]:

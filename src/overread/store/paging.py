@@ -39,7 +39,10 @@ def place(text: str) -> Place | None:
     """Read what `str` makes of a place; none where it is none, so that a list begins anew."""
     rank, _, rest = text.partition(".")
     micros, _, row_id = rest.partition(".")
-    if not (rank.isdecimal() and micros.isdecimal() and row_id) or len(rank) + len(micros) > 24:
+    numbers = rank + micros
+    if not (rank and micros and numbers.isascii() and numbers.isdecimal() and row_id.isalnum()):
+        return None
+    if len(numbers) > 24:
         return None
     try:
         return Place(int(rank), _EPOCH + int(micros) * _MICROSECOND, row_id)

@@ -222,27 +222,27 @@ def search(
     Done ones too, unless a state is asked for: who searches wants to find.
     """
     wanted = wanted or Wanted()
-    query = (
-        select(Reading.id, Reading.rank, Reading.ready_at)
-        .join(Enrolment, Enrolment.id == Reading.enrolment_id)
-        .where(
-            Enrolment.root_id.in_(found.root_ids),
-            Reading.reader_id == reader_id,
-            Reading.amends == "",
-            Reading.state.in_((wanted.state,) if wanted.state else TO_DO + DONE),
-        )
+    cases = session.scalars(select(Enrolment.id).where(Enrolment.root_id.in_(found.root_ids)))
+    rows = session.scalars(
+        select(Reading).where(Reading.enrolment_id.in_(cases.all()), Reading.reader_id == reader_id)
     )
-    for column, value in ((Reading.project, wanted.project), (Reading.pipeline, wanted.pipeline)):
-        if value:
-            query = query.where(column == value)
-    if wanted.projects is not None:
-        query = query.where(Reading.project.in_(sorted(wanted.projects)))
-    if wanted.days.since is not None:
-        query = query.where(Reading.ready_at >= wanted.days.since)
-    if wanted.days.until is not None:
-        query = query.where(Reading.ready_at < wanted.days.until)
-    places = sorted(Place(row.rank, row.ready_at, row.id) for row in session.execute(query))
+    places = sorted(
+        Place(row.rank, row.ready_at, row.id) for row in rows if _is_wanted(row, wanted)
+    )
     return _rows(session, [one.id for one in places[:ROWS]])
+
+
+def _is_wanted(row: Reading, wanted: Wanted) -> bool:
+    states, days = (wanted.state,) if wanted.state else TO_DO + DONE, wanted.days
+    return (
+        row.amends == ""
+        and row.state in states
+        and wanted.project in ("", row.project)
+        and wanted.pipeline in ("", row.pipeline)
+        and (wanted.projects is None or row.project in wanted.projects)
+        and (days.since is None or row.ready_at >= days.since)
+        and (days.until is None or row.ready_at < days.until)
+    )
 
 
 def resume(

@@ -33,16 +33,20 @@ def test_an_object_is_kept_as_it_came(filled: Filled, engineer: TestClient) -> N
     stored = filled.archive.path(row.key).read_bytes()
     assert stored[-row.size :] == file[-row.size :]
     assert (arrival.ae_title, arrival.disposition) == ("OVERREAD", "kept")
-    assert (audit.actor, audit.action) == ("rosa", "store instance")
+    assert (audit.actor, audit.action) == ("egon", "store instance")
 
 
-def test_only_staff_put_an_object_on_the_routes(
+def test_only_staff_store_objects_and_put_them_on_the_routes(
     filled: Filled, reader: TestClient, engineer: TestClient
 ) -> None:
-    for client, name, routed in ((engineer, "edit", False), (engineer, "pushed", True)):
+    for client, name, status, routed in (
+        (reader, "read", 409, False),
+        (engineer, "pushed", 200, True),
+    ):
         one = image(name, np.zeros((1, 2, 2)), 16, StudyDescription="MR BRAIN NAV")
         body, headers = stow_body(encode(one))
-        assert client.post("/dicom-web/studies", content=body, headers=headers).status_code == 200
+        answer = client.post("/dicom-web/studies", content=body, headers=headers)
+        assert answer.status_code == status
         with filled.database.read() as session:
             came_to = session.scalars(
                 select(Arrival.ae_title)

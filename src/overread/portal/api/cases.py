@@ -100,7 +100,9 @@ def list_cases(
         query = query.where(Enrolment.enrolled_at < until)
     with portal.database.read() as session:
         with refusing(422):
-            page = by_time.newest(session, query, Enrolment.enrolled_at, Enrolment.id, after, limit)
+            page = by_time.newest(
+                session, query, Enrolment.enrolled_at, Enrolment.id, after=after, limit=limit
+            )
         link_next(request, response, page.next)
         root_ids = [one.root_id for one in page.rows]
         by_root = {
@@ -131,7 +133,7 @@ def get_case(request: Request, portal: Here, signed: MaySee, case_id: str) -> no
         )
         tell(session, request, "open case", f"case {found.id}")
         ids = [one.id for one in told.results]
-        reading_pages.note_opened(session, request, portal.now(), signed, enrolment, ids)
+        reading_pages.note_opened(session, request, signed, found, ids)
         return told
 
 
@@ -221,7 +223,9 @@ def list_readings(
         if value:
             query = query.where(column == value)
     with portal.database.read() as session, refusing(422):
-        page = by_time.newest(session, query, Reading.ready_at, Reading.id, after, limit)
+        page = by_time.newest(
+            session, query, Reading.ready_at, Reading.id, after=after, limit=limit
+        )
     link_next(request, response, page.next)
     return [_reading(row, signed.account.name) for row in page.rows]
 
@@ -233,7 +237,10 @@ def get_reading(portal: Here, signed: MaySee, reading_id: str) -> nouns.Reading:
         row = there(session.get(Reading, reading_id), "reading")
         found = _find(portal, session, signed, row.enrolment_id)
         seen = _seen(session, signed, there(found.enrolment, "reading"))
-    return there(next((one for one in seen if one.id == reading_id), None), "reading")
+    for one in seen:
+        if one.id == reading_id:
+            return one
+    raise HTTPException(404, "there is no such reading")
 
 
 class Answers(BaseModel):

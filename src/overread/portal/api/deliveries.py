@@ -40,7 +40,9 @@ def list_deliveries(
     """List deliveries, the newest first."""
     query = deliveries.find(destination=destination, state=state, cause=cause)
     with portal.database.read() as session, refusing(422):
-        page = by_time.newest(session, query, Delivery.created_at, Delivery.id, after, limit)
+        page = by_time.newest(
+            session, query, Delivery.created_at, Delivery.id, after=after, limit=limit
+        )
     return listed(request, response, page, nouns.Delivery)
 
 

@@ -56,7 +56,7 @@ def list_exams(
         state=state, pipeline=pipeline, accession=accession, study=study, since=since, until=until
     ).where(visible.exams(reach(signed.actor, "exam.list")))
     with portal.database.read() as session, refusing(422):
-        page = by_time.newest(session, query, Exam.opened_at, Exam.id, after, limit)
+        page = by_time.newest(session, query, Exam.opened_at, Exam.id, after=after, limit=limit)
     return listed(request, response, page, nouns.Exam)
 
 
@@ -111,5 +111,7 @@ def list_instances(
     if not reach(signed.actor, "exam.list").everywhere:
         query = query.where(visible.instances(sight_of(request)))
     with portal.database.read() as session, refusing(422):
-        page = by_time.newest(session, query, Instance.received_at, Instance.id, after, limit)
+        page = by_time.newest(
+            session, query, Instance.received_at, Instance.id, after=after, limit=limit
+        )
     return listed(request, response, page, nouns.Instance)

@@ -76,7 +76,7 @@ def list_jobs(
         within=visible.exams(reach(signed.actor, "job.list")),
     )
     with portal.database.read() as session, refusing(422):
-        page = by_time.newest(session, query, Job.created_at, Job.id, after, limit)
+        page = by_time.newest(session, query, Job.created_at, Job.id, after=after, limit=limit)
     return listed(request, response, page, nouns.Job)
 
 
@@ -188,7 +188,9 @@ def list_results(
     if current:
         query = query.where(Result.superseded_by.is_(None))
     with portal.database.read() as session, refusing(422):
-        page = by_time.newest(session, query, Result.created_at, Result.id, after, limit)
+        page = by_time.newest(
+            session, query, Result.created_at, Result.id, after=after, limit=limit
+        )
     return listed(request, response, page, nouns.Result)
 
 

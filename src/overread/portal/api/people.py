@@ -95,7 +95,7 @@ def list_users(
     if name:
         query = query.where(User.name == name)
     with portal.database.read() as session, refusing(422):
-        page = by_time.newest(session, query, User.created_at, User.id, after, limit)
+        page = by_time.newest(session, query, User.created_at, User.id, after=after, limit=limit)
         link_next(request, response, page.next)
         return [_user(session, portal, one) for one in page.rows]
 
