@@ -89,6 +89,14 @@ def _first(header: Dataset, keyword: str) -> str:
     return next(iter(text(header, keyword)), "").strip()
 
 
+def _plain(value: str) -> str:
+    """Write ``3`` and ``3.0`` alike."""
+    try:
+        return f"{float(value):g}"
+    except ValueError:
+        return value
+
+
 def _at(header: Dataset) -> datetime | None:
     whole = _first(header, "AcquisitionDateTime")
     written = [(whole[:8], re.split(r"[+-]", whole[8:])[0])]
@@ -104,7 +112,7 @@ def _scanner(header: Dataset) -> str:
         part for part in (_first(header, "Manufacturer"), _first(header, "ManufacturerModelName"))
         if part
     )  # fmt: skip
-    field_strength = _first(header, "MagneticFieldStrength")
+    field_strength = _plain(_first(header, "MagneticFieldStrength"))
     serial = _first(header, "DeviceSerialNumber") or _first(header, "StationName")
     parts = [maker, f"{field_strength} T" if field_strength else "", serial]
     return ", ".join(part for part in parts if part)
@@ -112,7 +120,7 @@ def _scanner(header: Dataset) -> str:
 
 def _sequence(header: Dataset) -> str:
     keywords = _SEQUENCE.get(_first(header, "Modality"), ("ViewPosition",))
-    told = ["\\".join(text(header, keyword)) for keyword in keywords]
+    told = ["\\".join(map(_plain, text(header, keyword))) for keyword in keywords]
     contrast = "contrast" if text(header, "ContrastBolusAgent") else ""
     return " ".join(part.strip() for part in [*told, contrast] if part.strip())
 

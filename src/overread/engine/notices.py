@@ -191,7 +191,7 @@ def mail(by: Smtp, to: str, subject: str, link: str) -> None:
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = by.from_, to, subject
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers
-    message.set_content(f"{subject}: {link}\n")
+    message.set_content(f"{subject}:\n\n{link}\n")
     context = ssl.create_default_context()
     if by.tls == "tls":
         server: smtplib.SMTP = smtplib.SMTP_SSL(by.host, by.port, timeout=_TIMEOUT, context=context)

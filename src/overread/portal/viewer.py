@@ -116,16 +116,14 @@ def opening(session: Session, case: Opened, over: str = "", mode: str = "") -> O
     study_uid = made.study_uid if made is not None else case.case.exam.study_uid
     series = cases.images(session, case.case.exam, study_uid)
     studies, uids = [study_uid], [one.uid for one in series]
+    first = made.series_uid if made is not None else _largest(series)
     if made is not None:
-        first = made.series_uid
         uids.append(first)
-    else:
-        first = _largest(series)
     before = history.before(session, case.case)
-    if case.page.prior and not mode and before is not None and before.study_uid != study_uid:
-        if earlier := cases.images(session, before):
-            studies.append(before.study_uid)
-            uids.append(_same_kind(earlier, series))
+    beside = case.page.prior and not mode and before is not None
+    if beside and before.study_uid != study_uid and (earlier := cases.images(session, before)):
+        studies.append(before.study_uid)
+        uids.append(_same_kind(earlier, series))
     return Opening(case.id, tuple(studies), tuple(uids), first, mode)
 
 

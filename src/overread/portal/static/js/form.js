@@ -251,13 +251,7 @@ function start() {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (!reading) return;
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
-    event.preventDefault();
-    reading.form.requestSubmit();
-  } else {
-    answerByKey(reading.form, event);
-  }
+  if (reading) answerByKey(reading.form, event);
 });
 document.addEventListener("visibilitychange", () => {
   if (document.visibilityState === "hidden") reading?.save();

@@ -154,21 +154,3 @@ function live(page) {
 
   listen(page.dataset.events, { list: calmly(ask) }, telling);
 }
-
-// Keys of a list: J and K move, Enter opens the first where nothing is chosen.
-document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.target.closest("input, textarea, select, button, [contenteditable], dialog")) return;
-  const links = [...document.querySelectorAll("table[data-keys] a.cover")];
-  if (!links.length) return;
-  const at = links.indexOf(document.activeElement), key = event.key.toLowerCase();
-  if (key === "j" || key === "k") {
-    const to = key === "j" ? Math.min(at + 1, links.length - 1) : Math.max(at - 1, 0);
-    links[to].focus();
-    links[to].scrollIntoView({ block: "nearest" });
-    event.preventDefault();
-  } else if (event.key === "Enter" && !event.target.closest("a")) {
-    (document.getElementById("resume") ?? document.getElementById("start") ?? links[0]).click();
-    event.preventDefault();
-  }
-});

@@ -6,92 +6,61 @@ Only shapes and defaults stand here; `overread.site` reads the files, applies th
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
     SecretStr,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
 
-_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+from overread.settings.fhir import FhirServer, Smart
+from overread.settings.values import (
+    AETitle,
+    Duration,
+    Frozen,
+    Port,
+    Size,
+    check_ae_title,
+    check_zone,
+    parse_duration,
+    parse_size,
+    write_duration,
+)
 
-
-def parse_duration(value: Any) -> Any:
-    """Read ``30s``, ``500ms``, ``60m``, ``12h`` or ``7d`` as a `timedelta`.
-
-    A bare number is refused, since it does not say its unit.
-    """
-    if isinstance(value, timedelta):
-        return value
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", str(value))
-    if not match:
-        raise ValueError(f"{value!r} is not a duration; write a number with a unit: 30s, 60m, 12h")
-    return timedelta(seconds=float(match[1]) * _DURATION_UNITS[match[2]])
-
-
-def parse_size(value: Any) -> Any:
-    """Read ``500MB`` or ``2GB`` (powers of ten) as a number of bytes."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB)", str(value), re.IGNORECASE)
-    if not match:
-        raise ValueError(f"{value!r} is not a size; write a number with a unit: 500MB, 2GB")
-    return int(float(match[1]) * _SIZE_UNITS[match[2].upper()])
-
-
-def check_ae_title(value: str) -> str:
-    """Refuse what PS3.5 does not allow as an AE title: 1 to 16 characters, no backslash, not blank.
-
-    Leading and trailing spaces are not significant there (PS3.5 table 6.2-1), so none are allowed.
-    """
-    if not (1 <= len(value) <= 16) or value != value.strip() or "\\" in value:
-        raise ValueError(f"{value!r} is not an AE title: 1 to 16 characters, no backslash")
-    if not value.isascii() or not value.isprintable():
-        raise ValueError(f"{value!r} is not an AE title: printable ASCII only")
-    return value
-
-
-def _check_zone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise ValueError(f"{value!r} is no time zone; write one like Europe/Vienna") from error
-    return value
-
-
-def write_duration(value: timedelta) -> str:
-    """Write a duration as `parse_duration` reads it, in seconds."""
-    return f"{value.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(parse_duration),
-    PlainSerializer(write_duration, return_type=str, when_used="json"),
+__all__ = [
+    "AETitle",
+    "Containers",
+    "DestinationSettings",
+    "Dicom",
+    "Duration",
+    "Engine",
+    "FhirServer",
+    "Frozen",
+    "GroupRole",
+    "Identity",
+    "ModelServer",
+    "Notify",
+    "Port",
+    "Portal",
+    "Sender",
+    "Settings",
+    "Site",
+    "Size",
+    "Smart",
+    "Smtp",
+    "Storage",
+    "Webhook",
+    "check_ae_title",
+    "parse_duration",
+    "parse_size",
+    "write_duration",
 ]
-Size = Annotated[int, BeforeValidator(parse_size)]
-AETitle = Annotated[str, AfterValidator(check_ae_title)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-class Frozen(BaseModel):
-    """A part of the site's text: unknown keys are refused, and nothing changes it later."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Site(Frozen):
@@ -111,7 +80,7 @@ class Site(Frozen):
     """
 
     name: str = Field(min_length=1, max_length=64)
-    timezone: Annotated[str, AfterValidator(_check_zone)] = "UTC"
+    timezone: Annotated[str, AfterValidator(check_zone)] = "UTC"
     development: bool = False
     environment: str = ""
 
@@ -205,53 +174,6 @@ class ModelServer(Frozen):
     url: str = Field(pattern=r"^(http|grpc)://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):\d{1,5}$")
 
 
-class FhirServer(Frozen):
-    """A FHIR server (R4 or later). Its key in ``fhir`` is the name that pipelines give it.
-
-    Attributes
-    ----------
-    plain_http : bool
-        Whether ``url`` may be ``http://`` to another machine than this one.
-    url : str
-        Its base address, as ``https://ehr.hospital/fhir``.
-    token : SecretStr, optional
-        Bearer token.
-    patient_systems : dict
-        IssuerOfPatientID to the ``system`` of the identifiers that FHIR knows its patients by. The
-        empty one stands for images that name no issuer.
-    certificate_authority : Path, optional
-        PEM file of who signed the server's certificate, relative to the site folder; where left
-        out, the system's.
-    timeout : timedelta
-        How long it may be silent.
-    """
-
-    plain_http: bool = False
-    url: str
-    token: SecretStr | None = None
-    patient_systems: dict[str, Annotated[str, Field(min_length=1, pattern=r"^[^|\s]+$")]] = Field(
-        min_length=1
-    )
-    certificate_authority: Path | None = None
-    timeout: Duration = timedelta(seconds=10)
-
-    @field_validator("url")
-    @classmethod
-    def _safe(cls, url: str, info: ValidationInfo) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
-            raise ValueError(f"{url!r} is no base address; write one as https://ehr.hospital/fhir")
-        if parts.query or parts.fragment:
-            raise ValueError(f"{url!r} has more than a base address; write it without ? and #")
-        here = parts.hostname in {"127.0.0.1", "::1", "localhost"}
-        if parts.scheme == "http" and not here and not info.data.get("plain_http"):
-            raise ValueError(
-                f"{url!r} would carry patients' values in the clear; write https://, or "
-                "plain_http: true beside it"
-            )
-        return url.rstrip("/")
-
-
 class Portal(Frozen):
     """The web.
 
@@ -264,8 +186,8 @@ class Portal(Frozen):
     embed : tuple of str
         Origins that may show pages in a frame of theirs, as ``https://pacs.hospital``.
     link_key : SecretStr, optional
-        With which a PACS signs links to ``/open``; where given, such links need no project role
-        beyond a sign-in but must be signed and fresh where ``signed_links`` says so.
+        With which a PACS signs links to ``/open`` (`overread.validation.links`); 16 characters or
+        more. A link that is signed must be right, whatever ``signed_links`` says.
     signed_links : {"allow", "require"}
         Whether ``/open`` takes unsigned links too.
     address : str
@@ -292,6 +214,15 @@ class Portal(Frozen):
     def is_loopback(self) -> bool:
         """Whether only this machine can reach it."""
         return self.host in {"127.0.0.1", "::1", "localhost"}
+
+    @model_validator(mode="after")
+    def _links_need_a_key(self) -> Portal:
+        key = self.link_key.get_secret_value() if self.link_key is not None else None
+        if key is not None and len(key) < 16:
+            raise ValueError("link_key is shorter than 16 characters; make one of random ones")
+        if key is None and self.signed_links == "require":
+            raise ValueError("signed_links: require needs a link_key, which the PACS knows too")
+        return self
 
     @model_validator(mode="after")
     def _wide_needs_tls(self) -> Portal:
