@@ -83,6 +83,43 @@ def test_a_token_is_printed_once(site: Path) -> None:
     assert signed.account.name == "rosa"
 
 
+def test_roles_are_granted_and_revoked_by_project(site: Path) -> None:
+    (site / "projects").mkdir()
+    (site / "projects" / "liver.yaml").write_text("name: liver\npipelines: [liver-donor]\n")
+    run(site, "add", "rosa", "--project", "liver", "--password-file", f"{site}/password")
+    assert "rosa is data scientist for the whole site" in run(
+        site, "grant", "rosa", "data scientist"
+    )
+    (row,) = json.loads(run(site, "list", "--json"))
+    assert sorted(row["roles"]) == ["data scientist", "reader in liver"]
+    run(site, "revoke", "rosa", "reader", "--project", "liver")
+    (row,) = json.loads(run(site, "list", "--json"))
+    assert row["roles"] == ["data scientist"]
+    with pytest.raises(UsageError, match="no project 'livre'; the site has liver"):
+        run(site, "grant", "rosa", "reader", "--project", "livre")
+    with pytest.raises(UsageError, match="was not made reader in liver here"):
+        run(site, "revoke", "rosa", "reader", "--project", "liver")
+
+
+def test_tokens_are_listed_and_ended(site: Path) -> None:
+    run(site, "add", "rosa", "--password-file", f"{site}/password")
+    assert "signed in nowhere" in run(site, "sessions", "rosa")
+    token = run(site, "token", "rosa", "--scope", "job.*", "--label", "a monitor").strip()
+    (row,) = json.loads(run(site, "sessions", "rosa", "--json"))
+    assert (row["kind"], row["label"], row["scopes"]) == ("token", "a monitor", ["job.*"])
+    assert "0 were ended" in run(site, "sign-out", "rosa")
+    assert "1 was ended" in run(site, "sign-out", "rosa", "--session", row["id"])
+    with database(site).read() as session:
+        assert find_session(session, datetime.now(UTC), token) is None
+
+
+def test_who_was_disabled_can_be_let_in_again(site: Path) -> None:
+    run(site, "add", "rosa", "--password-file", f"{site}/password")
+    run(site, "disable", "rosa")
+    run(site, "enable", "rosa")
+    assert Local(StoredAccounts(database(site))).sign_in("rosa", PASSWORD) is not None
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -91,9 +128,13 @@ def test_a_token_is_printed_once(site: Path) -> None:
         (["add", "rosa", "--password-file", "short"], "expected at least 8"),
         (["disable", "nobody"], "there is no user 'nobody'"),
         (["token", "nobody"], "there is no user 'nobody'"),
+        (["token", "ada", "--scope", "jobs"], "'jobs' is no scope; expected an action such as"),
+        (["sign-out", "ada", "--session", "1"], "ada has no such sign-in"),
+        (["grant", "ada", "boss"], "'boss' is no role"),
     ],
 )
 def test_what_is_wrong_is_said(site: Path, arguments: list[str], message: str) -> None:
+    run(site, "add", "ada", "--password-file", f"{site}/password")
     (site / "short").write_text("1234567")
     names = {"password", "absent", "short"}
     told = [str(site / word) if word in names else word for word in arguments]

@@ -39,8 +39,9 @@ class Door:
     action : str
         What one has to be allowed to do; empty where anybody may ask.
     of : str
-        To what: ``exam`` (its images, jobs, results, its page), ``case`` (of a project), ``project``,
-        ``nobody`` (what is another user's, and for no role), or empty: whether anywhere at all.
+        To what: ``exam`` (its images, jobs, results, its page), ``case`` (of a project),
+        ``project``, ``nobody`` (what is another user's, and for no role), or empty: whether
+        anywhere at all.
     also : str
         Another action that is enough.
     misses : bool
@@ -384,7 +385,7 @@ def test_who_may_comes_in_and_nobody_else(world: World, route: str) -> None:
                     f"{person} is told of {told}: {status}"
                     for told in RESOURCES
                     if not may(actor, "case.see", projects=[] if told == "none" else [told]).yes
-                    and _tells(world, told, path, door.query, body)
+                    and _tells(world, told, path, door.query, location + body)
                 ]
     assert not wrong
 

@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -52,6 +52,13 @@ def examine(name: str, find: Look) -> dict[str, str]:
     except (OverreadError, OSError, ValueError, SQLAlchemyError, httpx.HTTPError) as error:
         state, said = "wrong", str(error)
     return {"check": name, "state": state, "said": said}
+
+
+def dead_after() -> timedelta:
+    """Return after how long without a sign of life a worker counts as gone."""
+    from overread.engine.janitor import DEAD_AFTER  # takes a while to import
+
+    return DEAD_AFTER
 
 
 def checks(settings: Settings, site: SiteFolder | None) -> Iterator[tuple[str, Look]]:
@@ -169,12 +176,10 @@ def _perhaps_demo(settings: Settings) -> str:
 
 
 def _worker(settings: Settings) -> str:
-    from overread.engine.janitor import DEAD_AFTER
-
     with _session(settings) as session:
         workers = session.scalars(select(Worker)).all()
     now = datetime.now(UTC)
-    alive = [worker.name for worker in workers if now - worker.seen_at < DEAD_AFTER]
+    alive = [worker.name for worker in workers if now - worker.seen_at < dead_after()]
     if not alive:
         raise Wrong("no worker has given a sign of life; overread worker starts one")
     return ", ".join(alive)

@@ -212,7 +212,7 @@ class Ldap:
     def _bound(self, address: str, user: str, password: bytes) -> Iterator[Connection | None]:
         """Connect over TLS and bind; none where the directory does not let that user in."""
         parts = urlsplit(address)
-        seconds = self.settings.timeout.total_seconds()
+        seconds = max(1, round(self.settings.timeout.total_seconds()))  # ldap3 takes whole ones
         host = parts.hostname or ""
         server = Server(
             host,

@@ -22,13 +22,13 @@ from overread.portal import (
     readings,
     sign_in,
     static,
+    styleguide,
     users,
     viewer,
     worklist,
 )
 from overread.portal.access_log import AccessLog
 from overread.portal.auth import Forbidden, NotSignedIn, sign_in_link, signed_in
-from overread.portal.bodies import Bounded
 from overread.portal.dicomweb import query, rendered, retrieve, scope, store
 from overread.portal.health import Measure, Metrics
 from overread.portal.opened import NoSuchCase, SeveralCases
@@ -73,7 +73,6 @@ def build(site: SiteFolder) -> FastAPI:
         templates=shown,
     )
     app.state.metrics = Metrics()
-    app.add_middleware(Bounded)
     app.add_middleware(Told)
     app.add_middleware(Measure, metrics=app.state.metrics)
     web = site.settings.portal
@@ -81,7 +80,7 @@ def build(site: SiteFolder) -> FastAPI:
     app.add_middleware(AccessLog)
     for part in (
         sign_in, account, users, health, static, worklist, events, cases, readings, forms, opening,
-        engineers, audit, api, query, rendered, retrieve, store,
+        engineers, audit, styleguide, api, query, rendered, retrieve, store,
     ):  # fmt: skip
         app.include_router(part.router)
     for part in (query, rendered, retrieve, store):  # the same service, for one case

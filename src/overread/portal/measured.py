@@ -253,7 +253,7 @@ def _mark(row: Row, threshold: Threshold | None) -> str:
         return ""
     words = threshold.words if threshold is not None and threshold.words else "threshold"
     error = ", within measurement error" if row.is_within_error else ""
-    return f"{_ARROW[row.crossed]} {words}{error}"
+    return f"{_ARROW[row.crossed]}\N{NO-BREAK SPACE}{words}{error}"
 
 
 def _listed(words: Sequence[str]) -> str:

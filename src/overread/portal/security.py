@@ -44,6 +44,8 @@ _LARGER: dict[str, float] = {
 }
 """By how a path begins: bytes of a request there."""
 
+_STYLES = ("00-tokens.css", "10-base.css", "20-components.css")
+
 _log = logging.getLogger(__name__)
 
 
@@ -135,10 +137,10 @@ def _words(scope: Scope, title: str, words: str, status: int) -> Response:
         return PlainTextResponse(f"{title.lower()}: {words}\n", status)
     return HTMLResponse(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title} · overread</title>'
-        '<link rel="stylesheet" href="/static/10-base.css">'
-        '<header class="bar"><a class="name" href="/">over<i>read</i></a></header>'
+        + "".join(f'<link rel="stylesheet" href="/static/{name}">' for name in _STYLES)
+        + '<header class="bar"><a class="name" href="/">over<i>read</i></a></header>'
         f'<main class="page narrow"><h1>{title}</h1><p class="muted">{words[0].upper()}{words[1:]}.'
-        '</p><p><a class="btn ghost" href="/">All cases</a></p></main></html>',
+        '</p><p><a class="btn ghost" href="/">My work</a></p></main></html>',
         status,
     )
 

@@ -118,7 +118,7 @@ def my_work(request: Request, portal: Here, signed: MayList, asked: Asked) -> Re
         resume = worklist.resume(session, reader, projects) if not asked.is_narrowed else None
     context = {
         **_common(portal, signed, asked),
-        "rows": rows,
+        "listed": rows,
         "after": after,
         "is_cut": is_cut,
         "state": state,
@@ -159,7 +159,7 @@ def all_cases(request: Request, portal: Here, signed: MayList, asked: Asked) -> 
             rows, after = list(page.rows), page.next
     context = {
         **_common(portal, signed, asked),
-        "rows": rows,
+        "listed": rows,
         "after": after,
         "is_cut": is_cut,
         "state": state,

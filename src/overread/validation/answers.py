@@ -18,9 +18,6 @@ from overread.validation.answer_text import Path, plain, say
 from overread.validation.form_fields import BOX, MARK, Field, as_text, cut, is_number, same
 from overread.validation.forms import Form, validator
 
-LIMIT = 1024 * 1024
-"""Bytes of answers as they are sent, at most."""
-
 _MOST_UNKNOWN = 20
 _MISSING = "it is not answered yet."
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")

@@ -151,13 +151,13 @@ def _comings(session: Session, exam_id: str) -> list[Coming]:
         .where(Arrival.exam_id == exam_id)
         .order_by(Arrival.id)
     ).all()
-    counted: Counter[tuple[str, ...]] = Counter()
-    why: dict[tuple[str, ...], dict[str, Any]] = {}
+    found: dict[tuple[str, ...], list[Arrival]] = {}
     for arrival, came in rows:
-        key = (
-            arrival.origin, arrival.route, arrival.ae_title, arrival.disposition,
-            came.calling_ae if came else "",
-        )  # fmt: skip
-        counted[key] += 1
-        why.setdefault(key, arrival.why)
-    return [Coming(*key, why[key], count) for key, count in counted.items()]
+        sender = came.calling_ae if came else ""
+        key = (arrival.origin, arrival.route, arrival.ae_title, arrival.disposition, sender)
+        found.setdefault(key, []).append(arrival)
+    return [
+        Coming(one.origin, one.route, one.ae_title, one.disposition, key[-1], one.why, len(alike))
+        for key, alike in found.items()
+        for one in alike[:1]
+    ]

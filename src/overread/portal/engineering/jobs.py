@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from overread.engine.folders import JobFolder
 from overread.errors import StepFailed, UsageError
+from overread.operators.files import IMAGE
 from overread.pipelines.job import ENDED, StepState
 from overread.portal.auth import by, require, sight_of
 from overread.portal.engineering import artifacts, preview, timeline
@@ -100,7 +101,7 @@ def _shown(steps: Sequence[StepRun], folder: JobFolder) -> list[Shown]:
     for run in steps:
         files = artifacts.files_of(run)
         is_kept = bool(files) and folder.step(run.name).is_dir()
-        pictured = run.outputs.get("type") in preview.PICTURED and preview.IMAGE in files
+        pictured = run.outputs.get("type") in preview.PICTURED and IMAGE in files
         shown.append(Shown(run, files, is_kept, is_kept and pictured))
     return shown
 
@@ -271,7 +272,7 @@ def step_page(request: Request, portal: Here, signed: MaySee, job_id: str, step:
         for name in files:
             if name.endswith(".json"):
                 texts[name] = artifacts.pretty(artifacts.read(portal, job, step, name, files))
-        if preview.IMAGE in files:
+        if IMAGE in files:
             made = preview.read(folder, step, files, scratch)
     except _GONE as error:
         problem = str(error)

@@ -67,11 +67,12 @@ window.config = {
       ),
   },
   // The sign-in has ended: load again, which leads to the form and back, unless something is drawn
-  // that is not saved.
+  // or typed that is not saved.
   httpErrorHandler: (error) => {
     if (error?.status !== 401) return;
-    const signedOut = new CustomEvent("overread:signed-out", { cancelable: true });
-    if (window.dispatchEvent(signedOut)) window.top.location.reload();
+    const signedOut = () => new CustomEvent("overread:signed-out", { cancelable: true });
+    const page = window.parent; // the case page around it, where it says so itself, or this window
+    if (window.dispatchEvent(signedOut()) && (page === window || page.dispatchEvent(signedOut()))) page.location.reload();
   },
   defaultDataSourceName: "overread",
   dataSources: [

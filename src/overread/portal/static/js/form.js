@@ -3,6 +3,13 @@ import { watchMarks } from "./mark.js";
 
 const SAVE_AFTER = 700;
 const RETRY_AFTER = 5000;
+const KEPT = "What you typed is kept in this tab, for you alone. ";
+
+function link(href, words) {
+  const made = document.createElement("a");
+  [made.href, made.textContent] = [href, words];
+  return made;
+}
 
 // What was typed stays in the tab for its own user only: whoever signs in next finds nothing.
 function forgetOthers(user) {
@@ -156,22 +163,24 @@ class Reading {
     }).catch(() => null);
   }
 
+  signedOut() {
+    const back = encodeURIComponent(location.pathname + location.search);
+    this.tell(`Your sign-in has ended. ${KEPT}`, link(`/sign-in?next=${back}`, "Sign in and go on"));
+  }
+
   // The answer was no: what was typed is in this tab, and stays there.
   async refused(answer) {
     const status = answer?.status ?? 0;
     this.keep();
     this.say("kept in this tab");
-    if (status === 401 || status === 403) {
-      const link = document.createElement("a");
-      link.href = `/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`;
-      link.textContent = "Sign in and go on";
-      const why = status === 401 ? "Your sign-in has ended." : "This page belongs to an earlier sign-in.";
-      this.tell(`${why} What you typed is kept in this tab, for you alone. `, link);
-      if (status === 403) [link.href, link.textContent] = [location.href, "Load the page again"];
+    if (status === 401) {
+      this.signedOut();
+    } else if (status === 403) {
+      this.tell(`This page belongs to an earlier sign-in. ${KEPT}`, link(location.href, "Load the page again"));
     } else if (status === 409 || status === 422) {
       this.replace(await answer.text());
     } else if (status === 413) {
-      this.tell((await answer.json()).detail);
+      this.tell(`This is too much to be kept: ${await answer.text()}. Shorten it; until then it stands in this tab only.`);
     } else if (status === 404) {
       this.tell("This case is no longer yours to read. What you typed is still in this tab.");
     } else {
@@ -252,6 +261,11 @@ function start() {
 
 document.addEventListener("keydown", (event) => {
   if (reading) answerByKey(reading.form, event);
+});
+addEventListener("overread:signed-out", (event) => {
+  if (!reading) return;
+  event.preventDefault(); // the viewer would load the page again, under the reader's hands
+  reading.signedOut();
 });
 document.addEventListener("visibilitychange", () => {
   if (document.visibilityState === "hidden") reading?.save();

@@ -100,6 +100,7 @@ function live(page) {
     const button = document.createElement("button");
     button.type = "button";
     button.id = "show-new";
+    button.className = "btn ghost";
     button.textContent = number ? `${number} new case${number === 1 ? "" : "s"}` : "The list has changed";
     button.addEventListener("click", () => held && swap(held));
     place.replaceChildren(button);
@@ -115,7 +116,7 @@ function live(page) {
         there.className = row.className;
       }
     }
-    for (const name of [".work-head h1", ".tallies"]) {
+    for (const name of [".head h1", ".tallies"]) {
       const there = page.querySelector(name), now = fresh.querySelector(name);
       if (there && now && there.innerHTML !== now.innerHTML && !there.contains(document.activeElement)) {
         there.innerHTML = now.cloneNode(true).innerHTML;

@@ -145,6 +145,7 @@ class Plot {
     const { ctx } = this.chart ?? {};
     if (!ctx) return;
     ctx.save();
+    ctx.setLineDash([]);
     for (const point of this.points) {
       const radius = (point.now ? 5.5 : 3.5) * devicePixelRatio;
       const [x, y] = [this.chart.valToPos(point.x, "x", true), this.chart.valToPos(point.value, "y", true)];
