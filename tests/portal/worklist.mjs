@@ -59,7 +59,7 @@ if (plan.live) {
     if (press) await page.keyboard.press(press);
     if (hover) await page.hover(hover);
     if (click) await page.click(click);
-    if (until) await page.waitForFunction((text) => document.body.textContent.includes(text), until, { timeout: 20000 });
+    if (until) await page.waitForFunction((text) => [...document.querySelectorAll("[data-keys], [data-live-state]")].some((one) => one.textContent.includes(text)), until, { timeout: 20000 });
     say(await look());
   }
 }

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -341,9 +342,9 @@ def test_no_list_reads_a_whole_table(database: Database) -> None:
         filled(session, 60)
     with database.engine.begin() as connection:
         connection.execute(text("ANALYZE"))
-    asked: list[tuple[str, object]] = []
+    asked: list[tuple[str, Any]] = []
 
-    def note(_c: object, _cursor: object, statement: str, values: object, *_: object) -> None:
+    def note(_c: object, _cursor: object, statement: str, values: Any, *_: object) -> None:
         if statement.startswith("SELECT"):
             asked.append((statement, values))
 

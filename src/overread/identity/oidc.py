@@ -155,8 +155,9 @@ class Oidc:
         self, back: str, kept: Mapping[str, str], brought: Mapping[str, str], now: datetime
     ) -> Person:
         """Return who a browser that has come back belongs to."""
-        state = kept.get("state", "")
-        if not state or not hmac.compare_digest(state.encode(), brought.get("state", "").encode()):
+        state, nonce, verifier = (kept.get(one, "") for one in ("state", "nonce", "verifier"))
+        same = hmac.compare_digest(state.encode(), brought.get("state", "").encode())
+        if not (state and nonce and verifier and same):
             raise NotProven("the answer is to another request than this browser's")
         if brought.get("iss", self.settings.issuer) != self.settings.issuer:  # RFC 9207
             raise NotProven("the answer is another provider's")
@@ -165,8 +166,8 @@ class Oidc:
             raise NotProven(f"it says {error}")
         if not brought.get("code"):
             raise NotProven("it gave no code")
-        given = self._redeem(brought["code"], kept.get("verifier", ""), back)
-        claims = self._verified(given, kept.get("nonce", ""), now)
+        given = self._redeem(brought["code"], verifier, back)
+        claims = self._verified(given, nonce, now)
         if self.settings.userinfo:
             claims = {**self._userinfo(given, str(claims["sub"])), **claims}
         return self._person(claims)
@@ -227,8 +228,6 @@ class Oidc:
         encoded = given.get("id_token")
         if not isinstance(encoded, str):
             raise NotProven("it gave no ID token")
-        if not nonce:
-            raise NotProven("the answer is to another request than this browser's")
         try:
             token = self._decoded(encoded)
             claims = CodeIDToken(

@@ -118,7 +118,7 @@ def case_measurements(
         context = _numbers(portal, session, case, baseline)
     asked = {"baseline": baseline, "view": view, "over": over}
     query = urlencode({key: value for key, value in asked.items() if value})
-    context |= {"id": case.id, "view": view, "over": over, "swapped": True}
+    context |= {"id": case.id, "swapped": True}
     page = portal.templates.TemplateResponse(request, "_numbers.html", context)
     page.headers["HX-Replace-Url"] = f"/cases/{case.id}" + (f"?{query}" if query else "")
     return page

@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
+from sqlalchemy.orm import Session
 
 from overread import registry
 from overread.errors import Unavailable, UsageError
@@ -40,6 +41,7 @@ from overread.portal.state import Here, Portal
 from overread.site import SiteFolder
 from overread.store import failures, users
 from overread.store.database import Database
+from overread.store.tables import User
 from overread.store.users import By, SignIn, StoredAccounts
 
 _FORM, _WAY = "overread-form", "overread-way"
@@ -231,26 +233,37 @@ def _open(request: Request, portal: Portal, origin: str, person: Person) -> Sign
         try:
             user = users.admit(session, now, origin, person, address=address)
         except UsageError as error:
-            words = f"{str(error)[0].upper()}{str(error)[1:]}. Tell an administrator of this site."
-            raise _Refused(words, 403) from error
-        if user.disabled:
-            raise _Refused(_WRONG, 401)
-        held = users.held(session, user.id)
-        roles = held | portal.site.grants(user.name, frozenset(user.groups))
-        by = By(user.name, address)
-        if roles:
+            users.record_failure(session, now, person.name, address)
+            problem = (
+                f"{str(error)[0].upper()}{str(error)[1:]}. Tell an administrator of this site."
+            )
+        else:
+            problem = _objection(portal, session, user, address)
+        if not problem:
             if before is not None:  # the browser is somebody's already, and will be this one's
                 users.close_session(session, now, token, before.account)
             return users.open_session(
                 session, now, users.account_of(user), lasts.session,
                 most=lasts.session_limit, address=address,
             )  # fmt: skip
-        # Kept, so that an administrator finds the person to give a role to.
-        users.told(session, now, by, "fail to sign in", user.id, {"why": "no role"})
-    raise _Refused(
-        f"{person.name} is known, but holds no role here. Ask an administrator of this site for "
-        "one.",
-        403,
+    raise _Refused(problem, 401 if problem == _WRONG else 403)
+
+
+def _objection(portal: Portal, session: Session, user: User, address: str) -> str:
+    """Say why a user who is known is not let in; empty where nothing speaks against it.
+
+    Who holds no role is kept all the same, so that an administrator finds whom to give one to.
+    """
+    if user.disabled:
+        users.record_failure(session, portal.now(), user.name, address)
+        return _WRONG
+    by_files = portal.site.grants(user.name, frozenset(user.groups))
+    if users.held(session, user.id) | by_files:
+        return ""
+    by, why = By(user.name, address), {"why": "no role"}
+    users.told(session, portal.now(), by, "fail to sign in", user.id, why)
+    return (
+        f"{user.name} is known, but holds no role here. Ask an administrator of this site for one."
     )
 
 

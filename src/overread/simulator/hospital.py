@@ -28,9 +28,19 @@ from overread.simulator.scanner import Peer, echo
 from overread.site import SiteFolder, load
 from overread.store import users
 from overread.store.database import Database
+from overread.validation.permissions import Role
 
 ENVIRONMENT = "demo"
 """The overlay that holds the ports: ``environments/demo.yaml``."""
+
+USERS: dict[str, Role] = {
+    "reader": "reader",
+    "reader2": "reader",
+    "coordinator": "coordinator",
+    "engineer": "engineer",
+    "administrator": "administrator",
+}
+"""The demo's users, and their roles."""
 
 _QUIET = "3s"
 """How long an exam of the demo must be quiet to be whole; nobody wants to watch 30 seconds."""
@@ -109,7 +119,7 @@ def running(folder: Path) -> Iterator[Hospital]:
     with ExitStack() as stack:
         stack.enter_context(_alone(folder))
         site = _with_free_ports(folder)
-        passwords = _make_users(site, ("reader", "engineer"))
+        passwords = _make_users(site)
         settings = site.settings
         router = Peer(settings.dicom.host, settings.dicom.port, settings.dicom.ae_title)
         address = settings.destinations["PACS"].with_
@@ -188,16 +198,16 @@ def _free(wanted: Sequence[int]) -> list[int]:
         return [int(probe.getsockname()[1]) for probe in probes]
 
 
-def _make_users(site: SiteFolder, roles: tuple[str, ...]) -> dict[str, str]:
-    """Give each role a user of its name and a new password."""
+def _make_users(site: SiteFolder) -> dict[str, str]:
+    """Make the demo's users, each with a role for the whole site and a new password."""
     database = Database(site.settings.database_url)
     database.upgrade()
     accounts = users.StoredAccounts(database)
     passwords = {}
-    for role in roles:
-        passwords[role] = secrets.token_urlsafe(9)
-        known = accounts.find(role)
-        secret = hash_password(passwords[role])
+    for name, role in USERS.items():
+        passwords[name] = secrets.token_urlsafe(9)
+        known = accounts.find(name)
+        secret = hash_password(passwords[name])
         if known is not None:
             accounts.replace_secret(known, secret)
         else:
@@ -206,7 +216,7 @@ def _make_users(site: SiteFolder, roles: tuple[str, ...]) -> dict[str, str]:
                     session,
                     datetime.now(UTC),
                     "overread demo",
-                    name=role,
+                    name=name,
                     secret=secret,
                     role=role,
                 )

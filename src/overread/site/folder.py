@@ -21,6 +21,7 @@ from overread.pipelines.ports import Model, Signature, signature
 from overread.pipelines.scale import check_scale
 from overread.routing.rules import Route
 from overread.settings import Frozen, Settings, check_ae_title
+from overread.site.identities import check_identity
 from overread.site.models import read_models
 from overread.site.operators import read_operators
 from overread.site.partial import Peers, ReadPipeline, read_peers, read_pipeline
@@ -244,6 +245,8 @@ class _Reading:
             self.faults.append(document.fault(("root",), "unknown key root", "no such key"))
         self.peers = read_peers(document)
         self._check_destinations(told)
+        if settings is not None and not missing:
+            self.faults += check_identity(self.main, settings, self.root)
         if settings is None or missing:
             return None
         site = settings.site.model_copy(update={"environment": environment})

@@ -62,13 +62,13 @@ def _page(
         instances = {
             one.id: one for one in session.scalars(select(Instance).where(Instance.id.in_(ids)))
         }
-        member = select(ExamInstance.instance_id, Exam).join(Exam, Exam.id == ExamInstance.exam_id)
-        exams = {
-            instance_id: exam
-            for instance_id, exam in session.execute(
-                member.where(ExamInstance.instance_id.in_(ids)).order_by(Exam.revision)
-            )
-        }
+        member = (
+            select(ExamInstance.instance_id, Exam)
+            .join(Exam, Exam.id == ExamInstance.exam_id)
+            .where(ExamInstance.instance_id.in_(ids))
+            .order_by(Exam.revision)
+        )
+        exams = dict(session.execute(member).tuples().all())
         made = select(Result).where(Result.instance_id.in_(ids))
         results = {one.instance_id: one for one in session.scalars(made)}
         counts = deliveries.count_states(session)

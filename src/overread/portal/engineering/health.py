@@ -66,4 +66,4 @@ def _now(portal: Portal, session: Session) -> dict[str, Any]:
 
 def _count(session: Session, column: Any) -> dict[str, int]:
     rows = session.execute(select(column, sql.count()).group_by(column).order_by(column))
-    return {state: number for state, number in rows}
+    return dict(rows.tuples().all())

@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 
 from overread.store.tables import Job, StepRun
 
-SCALE = 1000
-"""Width of the whole time, in the drawing's units."""
+SCALE = 100.0
+"""Width of the whole time: bars and marks are placed in per cent of it."""
 
 _TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
 """Seconds that may lie between two marks."""
 _MARKS = 6
-_LEAST = 2.0
+_LEAST = 0.2
 """A bar that is narrower would not be seen."""
 
 
@@ -31,7 +31,7 @@ class Bar:
     state : str
         Of the step; ``queued`` for the time in the queue.
     x, width : float
-        In units of the drawing; a bar is never narrower than can be seen.
+        In per cent of the whole; a bar is never narrower than can be seen.
     lasts : timedelta
     is_running : bool
         Whether it has not ended.
@@ -48,7 +48,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Mark:
-    """A mark of the scale: where it stands, and the seconds since the job was opened."""
+    """A mark of the scale: where it stands in per cent, and the seconds since the beginning."""
 
     x: float
     seconds: float

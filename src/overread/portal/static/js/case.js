@@ -1,10 +1,12 @@
 // The page of one case: its plots, the viewer once everything else is there, and what changes by itself.
 import { calmly, listen } from "/static/live.js";
 import { drawPlots } from "/static/plot.js";
+import { announce } from "/static/viewer-cover.js";
 
 const page = document.querySelector(".case");
+announce(page.dataset.case); // so that a viewer of another case covers itself
 drawPlots();
-performance.mark("case-useful");
+requestAnimationFrame(() => performance.mark("case-useful")); // numbers and plots are about to be painted
 
 // htmx has put other numbers into the page.
 document.body.addEventListener("htmx:load", (event) => drawPlots(event.target.parentElement ?? document));

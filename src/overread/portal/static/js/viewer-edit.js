@@ -37,7 +37,9 @@ class Bar {
   constructor(place) {
     this.words = document.createElement("span");
     this.words.setAttribute("role", "status");
-    this.words.style.cssText = "font-size:13px;color:#b9c6e6";
+    this.words.style.cssText =
+      "position:fixed;top:60px;left:50%;transform:translateX(-50%);z-index:30;padding:6px 14px;border-radius:6px;" +
+      "background:#0b1a3fee;font-size:13px";
     this.buttons = document.createElement("span");
     this.buttons.style.cssText = "display:inline-flex;gap:8px";
     place.style.cssText = "display:inline-flex;gap:10px;align-items:center";
