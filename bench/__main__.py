@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-MEASUREMENTS = ("audit", "ingest", "overhead", "reading", "writing")
+MEASUREMENTS = ("audit", "case_page", "ingest", "overhead", "reading", "worklist", "writing")
 
 
 def main() -> None:

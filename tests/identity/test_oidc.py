@@ -201,7 +201,7 @@ def test_a_host_that_the_site_does_not_name_is_not_asked(issuer: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"issuer": "http://login.hospital.example"}, "is no issuer"),
+        ({"issuer": "http://login.hospital.example"}, "it is no issuer"),
         ({"issuer": "https://login.hospital.example/?x=1"}, "is no issuer"),
         ({"issuer": "login"}, "is no issuer"),
         ({"client_id": ""}, "client_id"),

@@ -8,7 +8,7 @@ from tests.portal.test_cases import text_of
 BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
-@pytest.mark.parametrize("path", ["/nowhere", "/cases", "/cases/1/2/3", "/jobs/1/log", "/a%00b"])
+@pytest.mark.parametrize("path", ["/nowhere", "/case", "/cases/1/2/3", "/jobs/1/log", "/a%00b"])
 def test_an_unknown_address_is_answered_in_the_sites_look(reader: TestClient, path: str) -> None:
     answer = reader.get(path, headers=BROWSER)
     assert answer.status_code == 404

@@ -16,6 +16,7 @@ from sqlalchemy import select, update
 from starlette.testclient import TestClient
 
 from overread.engine.enrolment import Enroller, results_kept
+from overread.identity import Account
 from overread.identity.local import hash_password
 from overread.portal.app import build
 from overread.portal.worklist import reading_nav
@@ -259,7 +260,7 @@ def test_where_a_reader_goes_from_a_case(app: FastAPI, house: Filled, as_: Any) 
         at = session.get_one(Enrolment, order[2])
 
         def signed(user: Any, grant: Grant) -> users.Signed:
-            account = users.Account(user.id, user.name)
+            account = Account(user.id, user.name)
             return users.Signed(account, "", AT, grants=frozenset({grant}))
 
         nav = reading_nav(session, signed(ines, PEOPLE["ines"]), at)
@@ -365,4 +366,4 @@ def test_a_list_changes_under_nobodys_pointer(house: Filled, tmp_path: Path) -> 
         wrong = chromium.close()
     assert wrong == {"elsewhere": [], "errors": [], "refused": []}
     for shot in shots:
-        assert Path(shot["file"]).stat().st_size > 10_000
+        assert Path(str(shot["file"])).stat().st_size > 10_000

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from overread.cli.terminal import JsonOption, SiteOption, open_settings, reading, table
+from overread.cli.terminal import (
+    JsonOption,
+    PortalOption,
+    SiteOption,
+    TokenOption,
+    open_portal,
+    open_settings,
+    reading,
+    table,
+)
 from overread.store import exams
 from overread.store.tables import Exam
 
 app = typer.Typer()
+
+_SPARE = ("closed_at", "instances", "revision", "opened_at")
+"""Columns that a narrow window goes without."""
 
 
 @app.callback()
@@ -30,32 +43,50 @@ def list_exams(
     accession: Annotated[str, typer.Option(help="Only those of this accession number.")] = "",
     *,
     limit: Annotated[int, typer.Option(min=1, help="How many at most, the newest first.")] = 100,
+    portal: PortalOption = "",
+    token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List exams, the newest first."""
+    wanted = {"state": state or "", "pipeline": pipeline, "accession": accession}
+    if portal:
+        with open_portal(portal, token_file) as client:
+            found = client.exams(
+                state=state or "", pipeline=pipeline, accession=accession, page=min(limit, 1000)
+            )
+            listed = [
+                {
+                    **one.model_dump(),
+                    "because": one.held_reason or one.evidence.get("decided_by", ""),
+                }
+                for one in islice(found, limit)
+            ]
+    else:
+        listed = _listed(site, limit, **wanted)
+    narrowed = " of this kind" if any(wanted.values()) else ""
+    table(
+        listed,
+        [
+            *("id", "accession", "pipeline", "revision", "state", "because"),
+            *(() if portal else ("instances",)),
+            *("opened_at", "closed_at"),
+        ],
+        as_json=as_json,
+        empty=f"No exam{narrowed} has gathered yet.",
+        spare=[one for one in _SPARE if one != "instances" or not portal],
+    )
+
+
+def _listed(site: Path, limit: int, **wanted: str) -> list[dict[str, Any]]:
     with reading(open_settings(site)) as session:
-        found = exams.exams(
-            session, state=state or "", pipeline=pipeline, accession=accession, limit=limit
-        )
-        rows = [
+        return [
             {
                 **exams.summary(one),
                 "instances": len(exams.members(session, one.id)),
                 "because": _because(one),
             }
-            for one in found
+            for one in exams.exams(session, **wanted, limit=limit)
         ]
-    narrowed = " of this kind" if state or pipeline or accession else ""
-    table(
-        rows,
-        [
-            *("id", "accession", "pipeline", "revision", "state", "because"),
-            *("instances", "opened_at", "closed_at"),
-        ],
-        as_json=as_json,
-        empty=f"No exam{narrowed} has gathered yet.",
-        spare=["closed_at", "instances", "revision", "opened_at"],
-    )
 
 
 def _because(one: Exam) -> str:

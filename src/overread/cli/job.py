@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from getpass import getuser
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,9 +13,12 @@ from sqlalchemy.orm import Session
 
 from overread.cli.terminal import (
     JsonOption,
+    PortalOption,
     SiteOption,
+    TokenOption,
     console,
     count,
+    open_portal,
     open_settings,
     print_json,
     reading,
@@ -38,13 +42,21 @@ def list_jobs(
         JobState | None, typer.Option(help="Only those in this state.", show_default="any")
     ] = None,
     pipeline: Annotated[str, typer.Option(help="Only those of this pipeline.")] = "",
+    *,
     limit: Annotated[int, typer.Option(min=1, help="How many at most, the newest first.")] = 100,
+    portal: PortalOption = "",
+    token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, the newest first."""
-    with reading(open_settings(site)) as session:
-        found = jobs.jobs(session, state=state or "", pipeline=pipeline, limit=limit)
-        rows = [jobs.summary(one) for one in found]
+    if portal:
+        with open_portal(portal, token_file) as client:
+            every = client.jobs(state=state or "", pipeline=pipeline, page=min(limit, 1000))
+            rows = [one.model_dump() for one in islice(every, limit)]
+    else:
+        with reading(open_settings(site)) as session:
+            found = jobs.jobs(session, state=state or "", pipeline=pipeline, limit=limit)
+            rows = [jobs.summary(one) for one in found]
     narrowed = " of this kind" if state or pipeline else " yet"
     table(
         rows,

@@ -14,6 +14,7 @@ from overread import __version__
 from overread.cli import (
     alone,
     audit,
+    delivery,
     demo,
     doctor,
     exam,
@@ -57,6 +58,7 @@ for name, noun, about in (
     ("operator", alone.operators, "Operators, run on files."),
     ("exam", exam.app, "What has gathered."),
     ("job", job.app, "What has run."),
+    ("delivery", delivery.app, "What is on its way to the destinations."),
     ("model", model.app, "What models there are, and what they were made for."),
     ("form", form.app, "What readers are asked."),
     ("user", user.app, "Who may sign in."),

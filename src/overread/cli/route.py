@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +12,22 @@ import typer
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
-from overread.cli.terminal import JsonOption, SiteOption, print_json
+from overread.cli.terminal import (
+    JsonOption,
+    SiteOption,
+    notes,
+    open_settings,
+    print_json,
+    reading,
+    table,
+)
 from overread.dicom.match import Explanation, text
 from overread.dicom.study import Origin
 from overread.errors import UsageError
 from overread.routing.rules import Decision, Route, decide
 from overread.site import load_routes
+from overread.store.archive import Archive
+from overread.store.replay import replay
 
 app = typer.Typer()
 
@@ -60,6 +71,47 @@ def explain(  # noqa: PLR0917  (typer makes options of them)
             typer.echo(line)
     if not groups:
         raise typer.Exit(1)
+
+
+@app.command("replay")
+def replay_routes(
+    since: Annotated[datetime, typer.Option(help="What came since then: a day, or a time in UTC.")],
+    site: SiteOption = Path(),
+    *,
+    changed: Annotated[bool, typer.Option(help="Only what would go elsewhere.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say where the present routes would send what came, against where it was sent."""
+    settings = open_settings(site)
+    with reading(settings) as session:
+        told = replay(
+            session,
+            Archive(settings.data / "archive"),
+            load_routes(site.resolve()),
+            since.replace(tzinfo=UTC),
+        )
+    rows = [
+        {
+            "accession": one.instance.accession,
+            "series": one.instance.series_description or one.instance.series_number,
+            "received_at": one.instance.received_at,
+            "did": one.did,
+            "would": one.would,
+            "added": one.added,
+            "dropped": one.dropped,
+        }
+        for one in told.series
+        if not changed or one.added or one.dropped
+    ]
+    if told.is_cut or told.unread:
+        more = "; there are more: ask for a shorter time" if told.is_cut else ""
+        notes.print(f"{told.unread} series cannot be read{more}")
+    table(
+        rows,
+        ["accession", "series", "did", "would", "added", "dropped"],
+        as_json=as_json,
+        empty="No series would go elsewhere." if changed else "Nothing came since then.",
+    )
 
 
 def _decide(

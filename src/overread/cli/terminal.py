@@ -17,7 +17,8 @@ from rich.table import Table
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
-from overread.errors import Unavailable
+from overread.client import Client
+from overread.errors import Unavailable, UsageError
 from overread.settings import Settings
 from overread.site import SiteFolder, load, load_settings
 from overread.store.database import Database
@@ -35,6 +36,24 @@ SiteOption = Annotated[
         envvar="OVERREAD_SITE",
         help="The site folder.",
         show_default="the current folder",
+    ),
+]
+PortalOption = Annotated[
+    str,
+    typer.Option(
+        "--portal",
+        envvar="OVERREAD_PORTAL",
+        help="Ask a running portal at this address, instead of the site folder.",
+        show_default="the site folder is asked",
+    ),
+]
+TokenOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        envvar="OVERREAD_TOKEN_FILE",
+        help="File with the token for --portal.",
+        show_default="none",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -67,6 +86,22 @@ def open_settings(path: Path) -> Settings:
         With every fault of ``overread.yaml``.
     """
     return load_settings(path.resolve(), os.environ)
+
+
+def open_portal(address: str, token_file: Path | None) -> Client:
+    """Open a client of a running portal.
+
+    Raises
+    ------
+    UsageError
+        There is no token to ask it with.
+    """
+    if token_file is None or not token_file.is_file():
+        raise UsageError(
+            f"{token_file or 'no file'} holds no token for {address}; `overread user token` makes "
+            "one, and --token-file names the file that it stands in"
+        )
+    return Client(address, token_file.read_text(encoding="utf-8").strip())
 
 
 @contextmanager

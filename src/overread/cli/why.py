@@ -9,10 +9,13 @@ import typer
 
 from overread.cli.terminal import (
     JsonOption,
+    PortalOption,
     SiteOption,
+    TokenOption,
     console,
     count,
     notes,
+    open_portal,
     open_settings,
     open_site,
     print_json,
@@ -27,6 +30,8 @@ from overread.store.way import way
 def why(
     accession: Annotated[str, typer.Argument(help="The exam's accession number.")],
     site: SiteOption = Path(),
+    portal: PortalOption = "",
+    token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Tell an exam's whole way, or where and why it stopped.
@@ -36,15 +41,23 @@ def why(
     UsageError
         Nothing of that accession number has arrived.
     """
-    settings = open_settings(site)
-    routes, pipelines = _routing(site)
-    with reading(settings) as session:
-        told = way(session, accession, Archive(settings.data / "archive"), routes, pipelines)
+    if portal:
+        with open_portal(portal, token_file) as client:
+            told = client.why(accession)
+    else:
+        told = _way(site, accession)
     if as_json:
         print_json(told)
         return
     for line in lines(told):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _way(site: Path, accession: str) -> dict[str, Any]:
+    settings = open_settings(site)
+    routes, pipelines = _routing(site)
+    with reading(settings) as session:
+        return way(session, accession, Archive(settings.data / "archive"), routes, pipelines)
 
 
 def _routing(site: Path) -> tuple[tuple[Route, ...], frozenset[str] | None]:

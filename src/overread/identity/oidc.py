@@ -98,7 +98,7 @@ class OidcSettings(Frozen):
     @classmethod
     def _safe(cls, issuer: str) -> str:
         if not _is_safe(issuer) or urlsplit(issuer).query or urlsplit(issuer).fragment:
-            raise ValueError(f"{issuer!r} is no issuer; write one as https://login.hospital/realm")
+            raise ValueError("it is no issuer; write one as https://login.hospital/realm")
         return issuer
 
 

@@ -10,6 +10,7 @@ from pydicom import dcmread
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from overread.dicom.pixel_spacing import pixel_spacing
 from overread.dicom.study import sides
 from overread.portal.dicomweb.metadata import instance_url
 from overread.store.archive import Archive
@@ -97,6 +98,8 @@ class Picture:
         Its SOP Instance UID.
     frame : int
         Index of its frame, from 0.
+    aspect : float
+        Height of a pixel over its width.
     """
 
     url: str
@@ -107,6 +110,7 @@ class Picture:
     sides: tuple[str, str] | None
     image: str
     frame: int
+    aspect: float = 1.0
 
     @property
     def unit(self) -> float:
@@ -144,6 +148,7 @@ def pictures(session: Session, archive: Archive, case: Case, shown: Shown) -> li
         if instance is None or not instance.rows or not instance.columns:
             continue
         name = instance.series_description or instance.modality
+        header = dcmread(archive.path(instance.key), stop_before_pixels=True)
         laid.append(
             Picture(
                 url=rendered(instance, frame + 1, VIEWPORT),
@@ -151,9 +156,10 @@ def pictures(session: Session, archive: Archive, case: Case, shown: Shown) -> li
                 columns=instance.columns,
                 rows=instance.rows,
                 findings=tuple(findings),
-                sides=sides(dcmread(archive.path(instance.key), stop_before_pixels=True)),
+                sides=sides(header),
                 image=uid,
                 frame=frame,
+                aspect=pixel_spacing(header, frame).aspect,
             )
         )
     return laid

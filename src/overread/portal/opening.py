@@ -188,7 +188,8 @@ def _answer(  # noqa: PLR0917 - a request, by whom, for what, and how it came
     context["whereabouts"] = [_whereabouts(portal, session, study) for study in came]
     if came:
         tell_once(request, "list images", "studies")
-    known = came or context["arriving"] or context["elsewhere"]
+    # What asks again by itself is no error to the page that waits.
+    known = came or context["arriving"] or context["elsewhere"] or "hx-request" in request.headers
     return portal.templates.TemplateResponse(
         request, "nowhere.html", context, status_code=200 if known else 404
     )

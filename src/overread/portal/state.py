@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -37,6 +37,8 @@ class Portal:
         Where one can sign in elsewhere, likewise.
     now : callable
         The clock; a test gives its own.
+    told : dict
+        Sign-in, action and subject of what `overread.portal.told` told the audit of, and when.
     """
 
     site: SiteFolder
@@ -46,6 +48,7 @@ class Portal:
     providers: Mapping[str, Provider]
     templates: Jinja2Templates
     now: Callable[[], datetime] = _now
+    told: dict[tuple[str, str, str], datetime] = field(default_factory=dict)
 
 
 def templates(site: SiteFolder) -> Jinja2Templates:

@@ -7,7 +7,7 @@ again by itself, or a list that is looked through, is told of once in ten minute
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -47,7 +47,6 @@ class Told:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._told: dict[tuple[str, str, str], datetime] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -59,24 +58,29 @@ class Told:
             if message["type"] == "http.response.start":
                 said = _said(scope, message["status"])
                 if said is not None:
-                    await run_in_threadpool(self._tell, Request(scope), *said)
+                    await run_in_threadpool(tell_once, Request(scope), *said)
             await send(message)
 
         await self._app(scope, receive, send_told)
 
-    def _tell(self, request: Request, action: str, subject: str) -> None:
-        signed = signed_in(request)
-        if signed is None:
-            return
-        portal = portal_of(request)
-        now, key = portal.now(), (signed.session_id, action, subject)
-        if now - self._told.get(key, now - _AGAIN) < _AGAIN:
-            return
-        with portal.database.write() as session:
+
+def tell_once(request: Request, action: str, *subjects: str) -> None:
+    """Tell the audit of what the one who is signed in is shown, unless it was told just before."""
+    signed, portal = signed_in(request), portal_of(request)
+    if signed is None:
+        return
+    now, told = portal.now(), portal.told
+    keys = [(signed.session_id, action, subject) for subject in subjects]
+    fresh = [key for key in keys if now - told.get(key, now - _AGAIN) >= _AGAIN]
+    if not fresh:
+        return
+    with portal.database.write() as session:
+        for _, _, subject in fresh:
             tell(session, request, action, subject)
-        if len(self._told) >= _MOST:
-            self._told = {one: at for one, at in self._told.items() if now - at < _AGAIN}
-        self._told[key] = now
+    if len(told) >= _MOST:
+        for key in [key for key, at in list(told.items()) if now - at >= _AGAIN]:
+            told.pop(key, None)
+    told.update(dict.fromkeys(fresh, now))
 
 
 def _said(scope: Scope, status: int) -> tuple[str, str] | None:

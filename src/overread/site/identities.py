@@ -32,11 +32,8 @@ def check_identity(main: Document, settings: Settings, root: Path) -> list[Fault
         try:
             registry.load("identity", name)(Nobody(), identity.with_.get(name, {}), root)
         except ValueError as error:
-            path = ("identity", "with", name)
-            secret = any(one[: len(path)] == path for one in main.secrets)
-            # The words of pydantic repeat what was given, which may be a secret.
-            what = f"identity {name}: its settings do not fit" if secret else str(error)
-            faults.append(main.fault(path, what, f"the settings of {name}"))
+            path = ("identity", "with", name)  # what is wrong is said without the values
+            faults.append(main.fault(path, str(error), f"the settings of {name}"))
     for name in sorted(set(identity.with_) - set(identity.use)):
         what = f"there are settings of {name}, which identity.use does not name"
         expected = near(name, identity.use, "plugin")

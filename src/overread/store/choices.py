@@ -75,9 +75,7 @@ def is_one_person(listed: Sequence[Choice]) -> bool:
     return are_one_patient(sorted(people(listed)))
 
 
-def arriving(
-    session: Session, found: Sequence[Case], pipelines: Collection[str]
-) -> list[Case]:
+def arriving(session: Session, found: Sequence[Case], pipelines: Collection[str]) -> list[Case]:
     """List the exams that still come, for pipelines of whoever asks, and are in no project yet."""
     return [
         case

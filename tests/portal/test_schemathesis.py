@@ -1,0 +1,131 @@
+"""What the API says of itself holds: requests made of its own description, right ones and wrong ones.
+
+In this process, without a server; the same requests at every run.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+import schemathesis
+from fastapi import FastAPI
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.config import GenerationConfig, ProjectConfig, ProjectsConfig, SchemathesisConfig
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from overread.portal.api import router
+from overread.portal.app import build
+from overread.portal.state import Portal
+from overread.store import users
+from overread.validation.permissions import ROLES, Grant
+from tests.portal.filled import Filled, fill, make_site
+
+EXAMPLES = 5
+"""Of each operation and mode."""
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+
+_QUIETLY = settings(
+    max_examples=EXAMPLES,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@schemathesis.serializer("application/dicom")
+def _as_it_is(_context: schemathesis.SerializationContext, value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode(errors="replace")
+
+
+class Api:
+    """The API of a filled site, with the token of somebody who may do everything."""
+
+    def __init__(self, root: Path) -> None:
+        self.filled: Filled = fill(make_site(root))
+        self.app = build(self.filled.site)
+        portal = self.app.state.portal
+        assert isinstance(portal, Portal)
+        with self.filled.database.write() as session:
+            user = users.find_user(session, "egon")
+            for role in ROLES:
+                users.grant(session, portal.now(), "test", user, Grant(role))
+            opened = users.open_bearer(session, portal.now(), "test", user, timedelta(days=1))
+        self.headers = {"Authorization": f"Bearer {opened.token}"}
+        generation = GenerationConfig(with_security_parameters=False, deterministic=True)
+        config = SchemathesisConfig(
+            seed=1, projects=ProjectsConfig(default=ProjectConfig(generation=generation))
+        )
+        self.schema = schemathesis.openapi.from_asgi(
+            "/api/v1/openapi.json", self.app, config=config
+        )
+        self.operations = {
+            f"{one.ok().method.upper()} {one.ok().path}": one.ok()
+            for one in self.schema.get_all_operations()
+        }
+
+    def ids(self, operation: Any) -> dict[str, str]:
+        """Path parameters that lead to something that is there."""
+        known = {
+            "exam_id": self.filled.cases["six"],
+            "job_id": self.filled.jobs["failed"],
+            "case_id": self.filled.cases["six"],
+            "step": "mask",
+            "name": "brain-tumour",
+            "version": "1.0.0",
+            "user_id": "nobody",
+            "result_id": "none",
+            "reading_id": "none",
+            "delivery_id": "none",
+        }
+        return {one.name: known[one.name] for one in operation.path_parameters}
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
+    return Api(tmp_path_factory.mktemp("schemathesis"))
+
+
+def _names() -> list[str]:
+    """Every operation, without a site."""
+    app = FastAPI()
+    app.include_router(router)
+    paths = app.openapi()["paths"]
+    return [f"{method.upper()} {path}" for path, methods in paths.items() for method in methods]
+
+
+@pytest.mark.parametrize("name", _names())
+@pytest.mark.parametrize("mode", ["known", "positive", "negative"])
+def test_the_api_is_as_described(api: Api, name: str, mode: str) -> None:
+    operation = api.operations[name]
+    asked: dict[str, Any] = {}
+    if mode == "known":
+        asked["path_parameters"] = api.ids(operation)
+    elif mode == "negative":
+        asked["generation_mode"] = GenerationMode.NEGATIVE
+
+    @_QUIETLY
+    @hypothesis.given(case=operation.as_strategy(**asked))
+    def holds(case: Any) -> None:
+        case.call_and_validate(headers=api.headers, checks=CHECKS)
+
+    try:
+        holds()
+    except hypothesis.errors.Unsatisfiable:
+        assert mode == "negative"  # it takes nothing that could be wrong
