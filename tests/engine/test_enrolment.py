@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -18,6 +19,7 @@ from overread.store import users, worklist
 from overread.store.tables import Audit, Enrolment, Exam, Job, Notice, Reading, User
 from overread.validation.permissions import Grant
 from overread.validation.project import Project
+from tests.engine.world import World, exam_images, wait
 from tests.portal.filled import AT, Filler, make_site
 
 GLIOMA: dict[str, Any] = {
@@ -265,3 +267,37 @@ def test_who_is_to_be_told_is_written_down_once(house: House) -> None:
     house.tick(site)  # what is made up for is not told of
     with house.database.read() as session:
         assert len(session.scalars(select(Notice)).all()) == 2
+
+
+def test_a_workers_job_ends_in_a_reading(world: World) -> None:
+    world.build()
+    project = {"name": "bright", "pipelines": ["bright-spots"], "urgent": [{"above": 0}]}
+    (world.root / "projects").mkdir()
+    (world.root / "projects" / "bright.yaml").write_text(json.dumps(project))
+    with world.database.write() as session:
+        rosa = users.add_user(
+            session, AT, "test", name="rosa", secret="", role="reader", project="bright"
+        ).id
+    world.start()
+    world.arrive(exam_images())
+    job = world.wait_for_job("done", "failed", "refused")
+    assert job.state == "done", job.reason
+    with world.database.read() as session:
+        reading = session.scalars(select(Reading)).one()
+        case = session.get_one(Enrolment, reading.enrolment_id)
+        assert (reading.reader_id, reading.state, reading.rank) == (rosa, "open", 0)
+        assert (case.project, case.urgent) == ("bright", True)
+        ready = case.ready_at
+        assert ready is not None
+        assert case.enrolled_at < ready
+    with world.database.write() as session:
+        otto = users.add_user(
+            session, AT, "test", name="otto", secret="", role="reader", project="bright"
+        ).id
+
+    def given() -> bool:
+        with world.database.read() as session:
+            return worklist.next_reading(session, otto) == case.id
+
+    assert wait(given, 20)
+    assert world.stop() < 10

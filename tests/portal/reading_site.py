@@ -8,10 +8,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from overread.identity.local import hash_password
 from overread.site import load
 from overread.store import enrolments, users
-from overread.store.tables import Reading, User
+from overread.store.tables import Enrolment, Reading, User
 from tests.portal.filled import AT, DEFINITION, PASSWORDS, Filled, Filler, Patient
 from tests.validation.forms import EVERYTHING
 
@@ -96,12 +98,14 @@ def reading_site(
             cases[name] = case.id
             case.ready_at = AT + timedelta(hours=number)
             for reader in ("rosa", "robin"):
-                session.add(
-                    Reading(
-                        enrolment_id=case.id, project="glioma", pipeline="brain-tumour",
-                        reader_id=users.find_user(session, reader).id, state="open",
-                        ready_at=case.ready_at, opened_at=None, saved_at=None,
-                        submitted_at=None, due_at=None,
-                    )
-                )  # fmt: skip
+                session.add(open_reading(session, case, reader))
     return ReadingSite(filled, cases)
+
+
+def open_reading(session: Session, case: Enrolment, reader: str) -> Reading:
+    """A reading that somebody has to do."""
+    return Reading(
+        enrolment_id=case.id, project=case.project, pipeline=case.pipeline,
+        reader_id=users.find_user(session, reader).id, state="open", ready_at=case.ready_at or AT,
+        opened_at=None, saved_at=None, submitted_at=None, due_at=None,
+    )  # fmt: skip

@@ -65,6 +65,18 @@ def test_boxes_lie_over_the_image_with_their_words(client: TestClient, hospital:
     assert "<iframe" not in text
 
 
+def test_pixels_that_are_not_square_keep_their_shape(hospital: Filled, client: TestClient) -> None:
+    tall = {"ImagerPixelSpacing": [2.8, 1.4]}
+    hips(hospital, "HIP-TALL", [radiograph("HIP-TALL", **tall)], at=AT - timedelta(days=1))
+    text = page(client, hospital, "HIP-TALL")
+    outer, inner = re.findall(r'<svg viewBox="([^"]+)"', text.split('class="pane pictures"')[1])
+    assert outer == f"0 0 {COLUMNS} {float(ROWS * 2)}"
+    assert inner == f"0 0 {COLUMNS} {ROWS}", "boxes and marks stay in pixels of the image"
+    assert 'preserveAspectRatio="none" role="img"' in text
+    assert "<svg viewBox" in page(client, hospital, "HIP-1")
+    assert 'preserveAspectRatio="none" role="img"' not in page(client, hospital, "HIP-1")
+
+
 def test_the_image_behind_the_boxes_is_given_to_the_reader_alone(
     client: TestClient, hospital: Filled
 ) -> None:
@@ -129,7 +141,7 @@ def test_written_objects_are_listed_and_open(client: TestClient, hospital: Fille
 
 
 def test_the_list_says_what_was_found(client: TestClient) -> None:
-    text = text_of(client.get("/?q=HIP").text)
+    text = text_of(client.get("/cases").text)
     assert "Normal Right hip 0.94 Fracture Left hip 0.90 done" in text
     assert "0 found nothing found" in text
 

@@ -11,11 +11,12 @@ import pytest
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
+from overread.errors import SiteError
 from overread.identity.local import hash_password
 from overread.portal.app import build
 from overread.site import load
 from overread.store import enrolments, users
-from overread.store.tables import Audit
+from overread.store.tables import Audit, Exam
 from overread.validation import links
 from tests.portal.conftest import post_sign_in
 from tests.portal.filled import AT, PASSWORDS, Filled, Filler, Patient
@@ -166,10 +167,6 @@ def test_an_exam_on_its_way_is_said_and_turns_into_the_case(
     assert polled.status_code == 200
     assert "HX-Redirect" not in polled.headers
     with reading.filled.database.write() as session:
-        root = Filler(reading.filled.site).filled  # the same store
-        assert root is not None
-        from overread.store.tables import Exam
-
         exam = session.scalars(select(Exam).where(Exam.accession == "PH-COMING")).one()
         exam.state = "closed"
         case = enrolments.enrol(session, AT, "glioma", exam.root_id, "brain-tumour")
@@ -300,8 +297,6 @@ def test_who_is_not_signed_in_lands_on_it(signing: ReadingSite) -> None:
     ],
 )
 def test_a_key_that_is_none_is_refused(tmp_path: Path, portal: str, words: str) -> None:
-    from overread.errors import SiteError
-
     (tmp_path / "overread.yaml").write_text(f"site: {{name: T}}\nportal: {portal}\n")
     with pytest.raises(SiteError, match=words):
         load(tmp_path, {})

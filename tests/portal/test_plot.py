@@ -1,65 +1,109 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import json
+from datetime import datetime
+from types import MappingProxyType
 
-import pytest
-
+from overread.measures.progression import Line, Point
+from overread.portal.measured import courses
 from overread.portal.plot import plot
 from overread.store.cases import Case
-from overread.store.history import Point
-from overread.store.tables import Exam
+from overread.store.history import Number, Source, Visit
+from overread.store.tables import Exam, Result
+from overread.validation.page import Page, Series, Threshold
 from overread.validation.results import Measurement
 
+MODEL = Source("model m 1", "m", "1")
+NEWER = Source("model m 2", "m", "2")
+RUTH = Source("reader 7", "ruth", "v3", is_edit=True)
 
-def point(date: str, **volumes: float) -> Point:
-    at = datetime(2026, 1, 1, tzinfo=UTC)
-    exam = Exam(id=date, root_id=date, study_date=date, opened_at=at, state="closed")
-    items = tuple(
-        Measurement(region, "volume", value, "mL", "counted") for region, value in volumes.items()
+
+def visit(day: int | None, *values: tuple[str, float, Source], unit: str = "mL") -> Visit:
+    """An exam of that day of 2026 with volumes."""
+    name = f"exam-{day}"
+    at = None if day is None else datetime.fromisoformat(f"2026-01-{day:02}T12:00:00")
+    numbers = tuple(
+        Number(
+            Point(Line(region, "volume", unit, source.key), name, at, value, MappingProxyType({})),
+            Measurement(region, "volume", value, unit, ""),
+            source,
+            Result(),
+        )
+        for region, value, source in values
     )
-    return Point(Case(exam, None, "", items, date))
+    return Visit(Case(Exam(root_id=name), None), f"link-{day}", at, numbers)
 
 
-def test_the_axes_hold_every_point() -> None:
-    drawn = plot(
-        [point("20250101", a=4.2), point("20250701", a=9.9), point("20260101", a=3.0)], "20260101"
+def test_what_is_drawn() -> None:
+    visits = [
+        visit(1, ("tumour", 4.0, MODEL)),
+        visit(9, ("tumour", 6.0, MODEL), ("tumour", 5.0, RUTH)),
+        visit(None, ("tumour", 7.0, MODEL)),
+    ]
+    page = Page(
+        series=(Series(threshold=Threshold(increase="25%", words="growth"), repeatability="10%"),)
     )
-    assert drawn is not None
-    ((region, dots),) = drawn.lines
-    assert region == "a"
-    assert [dot.current for dot in dots] == [False, False, True]
-    assert dots[0].x < dots[1].x < dots[2].x
-    assert dots[1].y < dots[0].y < dots[2].y
-    assert [text for _, text in drawn.levels] == ["0", "5", "10", "15"]
-    assert drawn.levels[3][0] <= min(dot.y for dot in dots)
-    assert [text for _, text in drawn.dates] == ["Jan 25", "Jul 25", "Jan 26"]
-    assert dots[0].title == "1 Jan 2025: 4.2 mL"
+    (course,) = courses(visits, "exam-9", page)
+    assert course.is_plotted
+    assert plot(course) == {
+        "title": "Volume",
+        "unit": "mL",
+        "lines": [
+            {
+                "look": "l0",
+                "label": "model 1",
+                "edit": False,
+                "points": [
+                    {
+                        "at": 1767268800.0, "value": 4.0,
+                        "words": ["1 Jan 2026", "4.0 mL", "baseline"],
+                        "href": "/cases/link-1", "now": False, "otherwise": False,
+                    },
+                    {
+                        "at": 1767960000.0, "value": 6.0,
+                        "words": ["9 Jan 2026", "6.0 mL", "+50 %", "▲\N{NO-BREAK SPACE}growth"],
+                        "href": "/cases/link-9", "now": True, "otherwise": False,
+                    },
+                ],
+                "levels": [
+                    {
+                        "value": 5.0, "low": 4.6, "high": 5.4,
+                        "words": "+25 %, band = repeatability 10 %",
+                    }
+                ],
+            },
+            {
+                "look": "e0",
+                "label": "ruth",
+                "edit": True,
+                "points": [
+                    {
+                        "at": 1767960000.0, "value": 5.0,
+                        "words": ["9 Jan 2026", "5.0 mL", "baseline"],
+                        "href": "/cases/link-9", "now": True, "otherwise": False,
+                    }
+                ],
+                "levels": [
+                    {
+                        "value": 6.25, "low": 5.75, "high": 6.75,
+                        "words": "+25 %, band = repeatability 10 %",
+                    }
+                ],
+            },
+        ],
+    }  # fmt: skip
+    json.dumps(plot(course), allow_nan=False)
 
 
-def test_each_region_has_its_line() -> None:
-    drawn = plot([point("20250101", a=1, b=2), point("20260101", b=3)], "")
-    assert drawn is not None
-    assert [(region, len(dots)) for region, dots in drawn.lines] == [("a", 1), ("b", 2)]
+def test_one_time_is_no_plot() -> None:
+    two = [visit(1, ("a", 1.0, MODEL), ("b", 2.0, MODEL)), visit(None, ("a", 2.0, MODEL))]
+    (course,) = courses(two, "exam-1", Page())
+    assert not course.is_plotted
 
 
-@pytest.mark.parametrize(
-    "points",
-    [
-        [],
-        [point("20250101", a=1)],
-        [point("20250101", a=1), point("20250101", a=2)],
-        [point("20250101", a=1), point("", a=2)],
-        [point("20250101", a=1), point("20260101")],
-        [point("20251332", a=1), point("2025", a=1)],
-    ],
-)
-def test_less_than_two_dates_make_no_plot(points: list[Point]) -> None:
-    assert plot(points, "") is None
-
-
-@pytest.mark.parametrize("highest", [0.0, 0.003, 0.9, 1.0, 3.0, 14.4, 999.0])
-def test_the_highest_volume_is_on_the_plot(highest: float) -> None:
-    drawn = plot([point("20250101", a=0), point("20260101", a=highest)], "")
-    assert drawn is not None
-    heights = [dot.y for dot in drawn.lines[0][1]]
-    assert drawn.levels[3][0] - 0.01 <= min(heights) <= max(heights) <= drawn.levels[0][0]
+def test_lines_say_what_tells_them_apart() -> None:
+    visits = [visit(1, ("a", 1.0, MODEL), ("b", 2.0, MODEL)), visit(2, ("a", 2.0, NEWER))]
+    (course,) = courses(visits, "exam-2", Page())
+    assert [(line.label, line.look) for line in course.lines] == [
+        ("a · model 2", "l0"), ("a · model 1", "l1"), ("b · model 1", "l2"),
+    ]  # fmt: skip

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from overread.store import enrolments
 from overread.store.tables import Session
 from tests.conftest import ROOT
-from tests.portal.filled import PASSWORDS
-from tests.portal.reading_site import ReadingSite, reading_site
+from tests.portal.filled import AT, PASSWORDS
+from tests.portal.reading_site import ReadingSite, open_reading, reading_site
 from tests.portal.test_browser import listening, port, pytestmark  # noqa: F401 - the same needs
+from tests.portal.radiograph import hips, radiograph
 
 Read = Callable[..., list[Any]]
 SAVED = ["until", ".saved", "saved "]
@@ -34,24 +37,24 @@ def origin(site: ReadingSite) -> Iterator[str]:
 @pytest.fixture
 def read(origin: str, tmp_path: Path) -> Read:
     """Let a reader act in a browser; return what was looked at."""
+    return partial(act, tmp_path, origin)
 
-    def acted(name: str, start: str, *acts: list[Any]) -> list[Any]:
-        plan = {
-            "origin": origin, "name": name, "password": PASSWORDS[name], "start": start,
-            "out": str(tmp_path), "acts": acts,
-        }  # fmt: skip
-        file = tmp_path / "plan.json"
-        file.write_text(json.dumps(plan))
-        done = subprocess.run(
-            ["node", str(ROOT / "tests" / "portal" / "reading.mjs"), str(file)],
-            capture_output=True, text=True, timeout=120, cwd=ROOT, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        seen = json.loads(done.stdout.splitlines()[-1])
-        assert seen["refused"] == seen["errors"] == seen["elsewhere"] == []
-        return list(seen["saw"])
 
-    return acted
+def act(folder: Path, origin: str, name: str, start: str, *acts: list[Any]) -> list[Any]:
+    plan = {
+        "origin": origin, "name": name, "password": PASSWORDS[name], "start": start,
+        "out": str(folder), "acts": acts,
+    }  # fmt: skip
+    file = folder / "plan.json"
+    file.write_text(json.dumps(plan))
+    done = subprocess.run(
+        ["node", str(ROOT / "tests" / "portal" / "reading.mjs"), str(file)],
+        capture_output=True, text=True, timeout=120, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert seen["refused"] == seen["errors"] == seen["elsewhere"] == []
+    return list(seen["saw"])
 
 
 def forget_sign_ins(site: ReadingSite) -> None:
@@ -174,3 +177,63 @@ def test_two_windows_lose_nothing(site: ReadingSite, read: Read) -> None:
     assert "elsewhere" in conflict and "here" in conflict
     assert kept == "here"
     assert site.reading("two", "robin").answers["comment"] == "here"
+
+
+HIPS = {
+    "type": "object",
+    "required": ["where", "extent"],
+    "properties": {
+        "where": {"title": "Mark the fracture", "type": "object"},
+        "extent": {"title": "Mark its extent", "type": "object"},
+        "hips": {
+            "title": "Each hip",
+            "type": "object",
+            "additionalProperties": {
+                "type": "object",
+                "properties": {"finding": {"title": "Finding", "enum": ["normal", "fracture"]}},
+            },
+        },
+    },
+    "ui": {
+        "fields": {
+            "where": {"as": "mark"},
+            "extent": {"as": "mark", "shape": "box"},
+            "hips": {"rows": "segments"},
+        }
+    },
+}
+
+
+def test_a_picture_is_marked_by_pointer_and_by_keys(tmp_path: Path) -> None:
+    site = reading_site(tmp_path / "site", port=port(), form=HIPS)
+    image = radiograph("HIP-M")
+    root_id = hips(site.filled, "HIP-M", [image])
+    with site.filled.database.write() as session:
+        case = enrolments.enrol(session, AT, "glioma", root_id, "hip-fracture")
+        session.add(open_reading(session, case, "rosa"))
+        site.cases["hip"] = case.id
+    with listening(site.filled.site) as origin:
+        point, box, drawn = act(
+            tmp_path, origin, "rosa", f"/cases/{site.cases['hip']}",
+            ["click", "#q1 [data-act=mark]"],
+            ["drag", ".picture svg", [0.5, 0.5], [0.5, 0.5]],
+            ["until", "#q1 [role=status]", "marked at"],
+            ["value", "#q1 input[type=hidden]"],
+            ["click", "#q2 [data-act=mark]"],
+            ["press", "ArrowLeft", "Enter", "Shift+ArrowRight", "Shift+ArrowDown", "Enter"],
+            ["until", "#q2 [role=status]", "marked at"],
+            ["value", "#q2 input[type=hidden]"],
+            ["look", "document.querySelectorAll('.picture .own-mark:not(.rim)').length"],
+            ["shot", str(tmp_path / "marked.png")],
+            ["click", ".actions [type=submit]"],
+            ["gone", "#q1"],
+        )  # fmt: skip
+    width, height = image.Columns, image.Rows
+    where, extent = json.loads(point), json.loads(box)
+    assert where["sop_instance_uid"] == extent["sop_instance_uid"] == image.SOPInstanceUID
+    # The picture is centred in its frame: its middle is the image's.
+    assert abs(where["x"] - width / 2) < 3 and abs(where["y"] - height / 2) < 3
+    assert extent["x1"] - extent["x"] == pytest.approx(0.1 * max(width, height), rel=0.02)
+    assert drawn == 2
+    kept = site.reading("hip", "rosa")
+    assert kept.state == "submitted" and kept.answers == {"where": where, "extent": extent}

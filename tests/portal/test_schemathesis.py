@@ -1,11 +1,11 @@
-"""What the API says of itself holds: requests made of its own description, right ones and wrong ones.
+"""What the API says of itself holds: requests made of its own description, right and wrong ones.
 
 In this process, without a server; the same requests at every run.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,14 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from sqlalchemy import select
 
 from overread.portal.api import router
 from overread.portal.app import build
-from overread.portal.state import Portal
-from overread.store import users
+from overread.store import deliveries, users
+from overread.store.tables import Instance, Result
 from overread.validation.permissions import ROLES, Grant
-from tests.portal.filled import Filled, fill, make_site
+from tests.portal.reading_site import reading_site
 
 EXAMPLES = 5
 """Of each operation and mode."""
@@ -40,7 +41,7 @@ CHECKS = [
     response_schema_conformance,
 ]
 
-_QUIETLY = settings(
+QUIETLY = settings(
     max_examples=EXAMPLES,
     derandomize=True,
     deadline=None,
@@ -55,18 +56,34 @@ def _as_it_is(_context: schemathesis.SerializationContext, value: Any) -> bytes:
 
 
 class Api:
-    """The API of a filled site, with the token of somebody who may do everything."""
+    """The API of a site with a project, with the token of somebody who may do everything."""
 
     def __init__(self, root: Path) -> None:
-        self.filled: Filled = fill(make_site(root))
-        self.app = build(self.filled.site)
-        portal = self.app.state.portal
-        assert isinstance(portal, Portal)
-        with self.filled.database.write() as session:
-            user = users.find_user(session, "egon")
+        self.site = reading_site(root)
+        filled = self.site.filled
+        self.app = build(filled.site)
+        now = datetime.now(UTC)
+        with filled.database.write() as session:
+            rosa = users.find_user(session, "rosa")
             for role in ROLES:
-                users.grant(session, portal.now(), "test", user, Grant(role))
-            opened = users.open_bearer(session, portal.now(), "test", user, timedelta(days=1))
+                users.grant(session, now, "test", rosa, Grant(role))
+            opened = users.open_bearer(session, now, "test", rosa, timedelta(days=1))
+            result = session.scalars(select(Result.id)).first()
+            image = session.scalars(select(Instance.id)).first()
+            assert result is not None and image is not None
+            order = deliveries.order(session, image, "PACS", cause="route all", why={}, at=now)
+            session.flush()
+            self.known = {
+                "user_id": users.find_user(session, "robin").id,
+                "result_id": result,
+                "delivery_id": order.id,
+                "exam_id": filled.cases["one"],
+                "job_id": filled.jobs["one"],
+                "case_id": self.site.cases["one"],
+                "reading_id": self.site.reading("one", "rosa").id,
+                "step": "mask",
+                "version": "1.0.0",
+            }
         self.headers = {"Authorization": f"Bearer {opened.token}"}
         generation = GenerationConfig(with_security_parameters=False, deterministic=True)
         config = SchemathesisConfig(
@@ -82,18 +99,9 @@ class Api:
 
     def ids(self, operation: Any) -> dict[str, str]:
         """Path parameters that lead to something that is there."""
-        known = {
-            "exam_id": self.filled.cases["six"],
-            "job_id": self.filled.jobs["failed"],
-            "case_id": self.filled.cases["six"],
-            "step": "mask",
-            "name": "brain-tumour",
-            "version": "1.0.0",
-            "user_id": "nobody",
-            "result_id": "none",
-            "reading_id": "none",
-            "delivery_id": "none",
-        }
+        noun = operation.path.split("/")[3]
+        names = {"projects": "glioma", "forms": "progression", "pipelines": "brain-tumour"}
+        known = {**self.known, "name": names.get(noun, "port.json")}
         return {one.name: known[one.name] for one in operation.path_parameters}
 
 
@@ -120,7 +128,7 @@ def test_the_api_is_as_described(api: Api, name: str, mode: str) -> None:
     elif mode == "negative":
         asked["generation_mode"] = GenerationMode.NEGATIVE
 
-    @_QUIETLY
+    @QUIETLY
     @hypothesis.given(case=operation.as_strategy(**asked))
     def holds(case: Any) -> None:
         case.call_and_validate(headers=api.headers, checks=CHECKS)

@@ -204,7 +204,7 @@ def test_what_the_provider_says_no_to_is_said(site: SiteFolder, client: TestClie
 
 def test_a_sign_in_gets_a_token_that_was_never_before(site: SiteFolder, client: TestClient) -> None:
     tell(issuer_of(site), claims={"preferred_username": "olga", "sub": "olga-1"})
-    client.cookies.set("overread", "planted")
+    client.cookies.set("overread", "planted", domain="testserver.local")
     go(client)
     first = client.cookies["overread"]
     assert first != "planted"

@@ -91,8 +91,8 @@ class Opening:
         return f"/viewer/{MODES[self.mode]}?{urlencode(query, safe=',')}"
 
 
-BESIDE = "@ohif/hpCompare"
-"""OHIF's hanging protocol that puts the images of two studies side by side."""
+BESIDE = "overread-beside"
+"""Our hanging protocol of two studies, in app-config.js."""
 
 
 def opening(session: Session, case: Opened, over: str = "", mode: str = "") -> Opening:

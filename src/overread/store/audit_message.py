@@ -45,6 +45,13 @@ EVENTS: dict[str, Event] = {
     "list images": _LISTED,
     "list jobs": _LISTED,
     "look at job": _READ,
+    "see way": _LOOK_AT,
+    "try routes": _LISTED,
+    "list readings": _LISTED,
+    "list deliveries": _LISTED,
+    "look at readings": _READ,
+    "look at result": _READ,
+    "open artifact": _IMAGES_SEEN,
     # what was done
     "retry job": _JOB,
     "cancel job": _JOB,

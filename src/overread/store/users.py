@@ -281,6 +281,7 @@ def revoke(session: Session, at: datetime, by: str | By, user: tables.User, take
             "was given here, and the site's files what else"
         )
     session.delete(row)
+    session.flush()  # so that it can be given again in this transaction
     detail = {"role": taken.role, "project": taken.project}
     told(session, at, by, "revoke role", user.id, detail)
 

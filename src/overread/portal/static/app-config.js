@@ -8,10 +8,52 @@ const INVESTIGATIONAL = "Investigational – not for clinical decisions";
 const CASE = new URLSearchParams(window.location.search).get("case") ?? "";
 const DICOMWEB = CASE ? `/cases/${encodeURIComponent(CASE)}/dicom-web` : "/dicom-web";
 
+// How two studies hang: the case's own at the left, with what was drawn on it, the one before at the
+// right. Of each the images that the address names.
+const shown = (study) => ({
+  studyMatchingRules: [
+    {
+      attribute: "studyInstanceUIDsIndex",
+      from: "options",
+      required: true,
+      constraint: { equals: { value: study } },
+    },
+  ],
+  seriesMatchingRules: [
+    { attribute: "numImageFrames", constraint: { greaterThan: { value: 0 } }, required: true },
+    { attribute: "isDisplaySetFromUrl", weight: 20, constraint: { equals: true } },
+  ],
+});
+const pane = (id) => ({
+  viewportOptions: { viewportType: "stack", toolGroupId: "default", allowUnmatchedView: true },
+  displaySets: [{ id }],
+});
+const BESIDE = {
+  id: "overread-beside",
+  name: "Beside the exam before",
+  numberOfPriorsReferenced: 1,
+  protocolMatchingRules: [],
+  toolGroupIds: ["default"],
+  displaySetSelectors: { here: shown(0), before: shown(1) },
+  defaultViewport: pane("here"),
+  stages: [
+    {
+      name: "side by side",
+      viewportStructure: { layoutType: "grid", properties: { rows: 1, columns: 2 } },
+      viewports: [pane("here"), pane("before")],
+    },
+  ],
+};
+
 window.config = {
   name: "overread",
   routerBasename: "/viewer",
-  extensions: [],
+  extensions: [
+    {
+      id: "overread",
+      getHangingProtocolModule: () => [{ name: BESIDE.id, protocol: BESIDE }],
+    },
+  ],
   modes: [],
   modesConfiguration: {
     "@ohif/mode-longitudinal": {

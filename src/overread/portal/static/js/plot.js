@@ -2,9 +2,13 @@
 // other acquisitions hollow. What is drawn stands as JSON beside each (see portal/plot.py).
 import uPlot from "/static/uPlot.esm.js";
 
-const HEIGHT = 168;
+const HEIGHT = remOf(10.5); // as the style sheet keeps for it: larger on large screens
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const DAYS = 86400;
+
+function remOf(size) {
+  return size * parseFloat(getComputedStyle(document.documentElement).fontSize);
+}
 
 /** Draw every plot below an element that is not drawn yet. */
 export function drawPlots(root = document) {
@@ -27,6 +31,7 @@ class Plot {
       else if (this.area.clientWidth) this.chart.setSize({ width: this.area.clientWidth, height: HEIGHT });
     });
     resize.observe(this.area);
+    document.addEventListener("overread:theme", () => this.chart.redraw());
     this.area.addEventListener("keydown", (event) => this.key(event));
     this.area.addEventListener("blur", () => this.show(null));
     // A change of theme changes the colours that are read off the page.
@@ -62,7 +67,7 @@ class Plot {
   }
 
   options() {
-    const small = `11px ${getComputedStyle(this.figure).fontFamily}`;
+    const small = `${remOf(0.6875)}px ${getComputedStyle(this.figure).fontFamily}`;
     const axis = {
       stroke: () => this.colour("--plot-text"),
       grid: { stroke: () => this.colour("--plot-grid"), width: 1 },
@@ -133,7 +138,7 @@ class Plot {
       ctx.moveTo(left, y(level.value));
       ctx.lineTo(left + width, y(level.value));
       ctx.stroke();
-      ctx.font = `${10.5 * devicePixelRatio}px ${getComputedStyle(this.figure).fontFamily}`;
+      ctx.font = `${remOf(0.65625) * devicePixelRatio}px ${getComputedStyle(this.figure).fontFamily}`;
       ctx.textBaseline = "bottom";
       ctx.textAlign = "left";
       ctx.fillText(level.words, left + 4 * devicePixelRatio, y(level.high) - 2 * devicePixelRatio);

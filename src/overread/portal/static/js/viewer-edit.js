@@ -40,6 +40,7 @@ class Bar {
     this.words.style.cssText =
       "position:fixed;top:60px;left:50%;transform:translateX(-50%);z-index:30;padding:6px 14px;border-radius:6px;" +
       "background:#0b1a3fee;font-size:13px";
+    this.words.hidden = true;
     this.buttons = document.createElement("span");
     this.buttons.style.cssText = "display:inline-flex;gap:8px";
     place.style.cssText = "display:inline-flex;gap:10px;align-items:center";
@@ -47,6 +48,7 @@ class Bar {
   }
 
   say(words, tone = "#b9c6e6", ...more) {
+    this.words.hidden = false;
     this.words.style.color = tone;
     this.words.replaceChildren(words, ...more);
   }
