@@ -73,11 +73,11 @@ def test_one_sees_and_ends_the_own_sign_ins(house: House) -> None:
     assert "10.0.0.1" in page
     (path,) = re.findall(r'action="(/account/sessions/[0-9a-f]{32}/end)"', page)
     assert here.post(path).status_code == 303
-    assert there.get("/account").status_code == 303
+    assert there.get("/account").status_code == 401
     assert here.get("/account").status_code == 200
     others = [house.browser(ada)[0] for _ in range(2)]
     assert here.post("/account/sessions/end").status_code == 303
-    assert [one.get("/account").status_code for one in others] == [303, 303]
+    assert [one.get("/account").status_code for one in others] == [401, 401]
     assert here.get("/account").status_code == 200
     assert house.audited()[-1] == "end sign-ins"
 
@@ -175,10 +175,10 @@ def test_a_user_is_disabled_and_let_in_again(house: House) -> None:
     ada = house.add("ada", Grant("reader"))
     there, _ = house.browser(ada)
     assert boss.post(f"/users/{ada}/sessions/end").status_code == 303
-    assert there.get("/").status_code == 303
+    assert there.get("/").status_code == 401
     there, _ = house.browser(ada)
     assert boss.post(f"/users/{ada}/disable").status_code == 303
-    assert there.get("/").status_code == 303
+    assert there.get("/").status_code == 401
     assert "disabled" in boss.get("/users").text
     assert boss.post(f"/users/{ada}/enable").status_code == 303
     assert house.browser(ada)[0].get("/").status_code == 200

@@ -167,8 +167,15 @@ def test_a_disabled_user_is_out_at_once(
 
 
 def test_a_polling_page_is_sent_to_the_form_whole(anonymous: TestClient) -> None:
-    answer = anonymous.get("/", headers={"hx-request": "true"})
-    assert (answer.status_code, answer.headers["hx-redirect"]) == (401, "/sign-in")
+    for more in ({}, {"x-csrf-token": "of a sign-in that has ended"}):
+        answer = anonymous.get("/", headers={"hx-request": "true", **more})
+        assert (answer.status_code, answer.headers["hx-redirect"]) == (401, "/sign-in")
+
+
+def test_a_script_that_saves_is_told_and_keeps_what_was_typed(anonymous: TestClient) -> None:
+    answer = anonymous.put("/cases/1/reading/draft", headers={"x-csrf-token": "x"})
+    assert answer.status_code == 401
+    assert "hx-redirect" not in answer.headers
 
 
 @pytest.mark.parametrize("door", ["/exams", "/jobs", "/aside"])

@@ -116,10 +116,10 @@ def test_what_is_drawn_is_a_version_with_its_own_row_and_point(
     assert seen["elsewhere"] == seen["refused"] == []
 
     # The row and the point are there, the model's beside them as they were.
-    new = [row for row in seen["after"]["rows"] if "rosa" in row]
+    new = [row for row in seen["after"]["rows"] if "you" in row]
     assert len(new) == 1 and len(seen["after"]["rows"]) == len(seen["before"]["rows"]) + 1
-    assert any("rosa" in label for label, _ in seen["after"]["points"])
-    assert not any("rosa" in label for label, _ in seen["before"]["points"])
+    assert any("you" in label for label, _ in seen["after"]["points"])
+    assert not any("you" in label for label, _ in seen["before"]["points"])
 
     # Nothing drawn was lost: not with the sign-in, not with the tab.
     opened, *strokes = seen["voxels"]

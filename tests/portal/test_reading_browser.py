@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 
 from overread.store import enrolments
-from overread.store.tables import Session
 from tests.conftest import ROOT
 from tests.portal.filled import AT, PASSWORDS
+from tests.portal.radiograph import hips, radiograph
 from tests.portal.reading_site import ReadingSite, open_reading, reading_site
 from tests.portal.test_browser import listening, port, pytestmark  # noqa: F401 - the same needs
-from tests.portal.radiograph import hips, radiograph
 
 Read = Callable[..., list[Any]]
 SAVED = ["until", ".saved", "saved "]
@@ -55,11 +54,6 @@ def act(folder: Path, origin: str, name: str, start: str, *acts: list[Any]) -> l
     seen = json.loads(done.stdout.splitlines()[-1])
     assert seen["refused"] == seen["errors"] == seen["elsewhere"] == []
     return list(seen["saw"])
-
-
-def forget_sign_ins(site: ReadingSite) -> None:
-    with site.filled.database.write() as session:
-        session.query(Session).delete()
 
 
 def option(name: str, value: str) -> str:
@@ -226,7 +220,7 @@ def test_a_picture_is_marked_by_pointer_and_by_keys(tmp_path: Path) -> None:
             ["look", "document.querySelectorAll('.picture .own-mark:not(.rim)').length"],
             ["shot", str(tmp_path / "marked.png")],
             ["click", ".actions [type=submit]"],
-            ["gone", "#q1"],
+            ["at", f"/cases/{site.cases['one']}"],
         )  # fmt: skip
     width, height = image.Columns, image.Rows
     where, extent = json.loads(point), json.loads(box)

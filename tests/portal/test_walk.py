@@ -141,7 +141,6 @@ DOORS: dict[str, Door] = {
     "GET /pipelines/{name}": Door("pipeline.list", misses=True),
     "POST /routes/test": Door("route.see"),
     "GET /health/checks": Door("site.see"),
-    "GET /api/v1/results/{result_id}/compare": Door("result.list", "exam", True),
     "GET /why": Door("exam.why"),
     "GET /api/v1/why": Door("exam.why", query="accession=PH-W-OTHER", misses=True),
     "GET /aside": Door("aside.see"),

@@ -20,6 +20,7 @@ from overread.cli import (
     exam,
     form,
     job,
+    link,
     model,
     route,
     send,
@@ -62,6 +63,7 @@ for name, noun, about in (
     ("model", model.app, "What models there are, and what they were made for."),
     ("form", form.app, "What readers are asked."),
     ("user", user.app, "Who may sign in."),
+    ("link", link.app, "Links from a PACS."),
     ("audit", audit.app, "What was done, and by whom."),
 ):
     app.add_typer(noun, name=name, help=about, no_args_is_help=True)

@@ -18,6 +18,7 @@ from overread.portal import (
     events,
     forms,
     health,
+    launch,
     opening,
     readings,
     sign_in,
@@ -80,7 +81,7 @@ def build(site: SiteFolder) -> FastAPI:
     app.add_middleware(AccessLog)
     for part in (
         sign_in, account, users, health, static, worklist, events, cases, readings, forms, opening,
-        engineers, audit, styleguide, api, query, rendered, retrieve, store,
+        launch, engineers, audit, styleguide, api, query, rendered, retrieve, store,
     ):  # fmt: skip
         app.include_router(part.router)
     for part in (query, rendered, retrieve, store):  # the same service, for one case
@@ -96,7 +97,8 @@ def build(site: SiteFolder) -> FastAPI:
 
 
 def _not_signed_in(request: Request, reason: Exception) -> Response:
-    if _MACHINE.match(request.url.path) or "x-csrf-token" in request.headers:  # or a page's script
+    by_script = "x-csrf-token" in request.headers and "hx-request" not in request.headers
+    if _MACHINE.match(request.url.path) or by_script:
         return JSONResponse(
             {"detail": str(reason)}, 401, headers={"WWW-Authenticate": 'Bearer realm="overread"'}
         )

@@ -78,7 +78,7 @@ def come_back(
     return answer
 
 
-def _arrive(  # noqa: PLR0913 - what the browser brought
+def _arrive(
     request: Request,
     portal: Portal,
     kept: Mapping[str, str],

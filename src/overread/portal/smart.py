@@ -9,6 +9,7 @@ business here: people sign in as always.
 
 from __future__ import annotations
 
+import json
 import secrets
 import ssl
 from base64 import urlsafe_b64encode
@@ -159,7 +160,7 @@ class Ehr:
         address = f"{self.server.url}/.well-known/smart-configuration"
         return _ask(client, "GET", address, {"Accept": "application/json"})
 
-    def _token(  # noqa: PLR0917 - the parts of the request that RFC 6749 section 4.1.3 names
+    def _token(
         self, client: httpx.Client, address: str, code: str, verifier: str, back: str
     ) -> dict[str, Any]:
         form = {
@@ -180,18 +181,16 @@ class Ehr:
             raise NotLaunched("it gave no bearer token for the code")
         return said
 
-    def _read(
-        self, client: httpx.Client, path: str, bearer: Mapping[str, str]
-    ) -> dict[str, Any]:
+    def _read(self, client: httpx.Client, path: str, bearer: Mapping[str, str]) -> dict[str, Any]:
         headers = {"Accept": "application/fhir+json", **bearer}
         return _ask(client, "GET", f"{self.server.url}/{path}", headers)
 
     def _identities(self, person: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
-        by_system = {system: issuer for issuer, system in self.server.patient_systems.items()}
         return frozenset(
-            (str(one["value"]), by_system[str(one["system"])])
+            (str(one["value"]), issuer)
             for one in _list(person.get("identifier"))
-            if one.get("value") and one.get("system") in by_system and one.get("use") != "old"
+            for issuer, system in self.server.patient_systems.items()
+            if one.get("value") and one.get("system") == system and one.get("use") != "old"
         )
 
     def _accessions(
@@ -249,11 +248,8 @@ def _ask(  # noqa: PLR0917 - an HTTP request
     auth: httpx.Auth | None = None,
 ) -> dict[str, Any]:
     """Ask for a JSON object."""
-    what = urlsplit(address).path.rsplit("/", 1)[-1] if form is None else "token"
     try:
-        with client.stream(
-            method, address, headers=dict(headers), data=form, auth=auth
-        ) as answer:
+        with client.stream(method, address, headers=dict(headers), data=form, auth=auth) as answer:
             body = b""
             for chunk in answer.iter_bytes():
                 body += chunk
@@ -263,15 +259,15 @@ def _ask(  # noqa: PLR0917 - an HTTP request
     except httpx.HTTPError as error:
         raise NotLaunched(f"it does not answer ({type(error).__name__})") from error
     if status != httpx.codes.OK:
-        said = "token" if what == "token" else "request"
-        raise NotLaunched(f"it refused a {said} (status {status})")
+        what = "the code" if form is not None else "a request"
+        raise NotLaunched(f"it refused {what} (status {status})")
     try:
-        said_ = httpx.Response(200, content=body).json()
+        said = json.loads(body)
     except ValueError as error:
         raise NotLaunched("its answer is no JSON") from error
-    if not isinstance(said_, dict):
+    if not isinstance(said, dict):
         raise NotLaunched("its answer is no JSON object")
-    return said_
+    return said
 
 
 def launching(servers: Mapping[str, FhirServer], iss: str) -> tuple[str, FhirServer] | None:

@@ -37,7 +37,6 @@ SHOWN: dict[str, tuple[str, str]] = {
     "GET /api/v1/jobs/{job_id}/steps/{step}/files/{name:path}": ("open artifact", "job {job_id}"),
     "GET /api/v1/results/{result_id}": ("look at result", "result {result_id}"),
     "GET /api/v1/results/{result_id}/versions": ("look at result", "result {result_id}"),
-    "GET /api/v1/results/{result_id}/compare": ("look at result", "result {result_id}"),
     "GET /api/v1/cases": ("list cases", "cases"),
     "GET /api/v1/cases/{case_id}/readings": ("look at readings", "case {case_id}"),
     "GET /api/v1/readings": ("list readings", "readings"),

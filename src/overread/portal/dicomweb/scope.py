@@ -7,6 +7,8 @@ was made of them. The viewer is given the second.
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from fastapi import Request
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
@@ -54,9 +56,34 @@ def seen(request: Request, session: Session) -> ColumnElement[bool]:
         The address names a case that there is not, or that is not for the one who asks.
     """
     within = visible.instances(sight_of(request))
-    case = case_of(request, session)
-    if case is None:
+    if not request.path_params.get("case_id"):
         return within
+    return within & visible.of_exams(_exams(request, session))
+
+
+def _exams(request: Request, session: Session) -> list[str]:
+    """Return the exams, by root, that the case of a request's address shows.
+
+    A viewer asks for a thousand frames one by one: which exams a case shows is known for some
+    seconds, to the same sign-in with the same roles. What each of them may see is asked anew.
+    """
+    signed, portal = signed_in(request), portal_of(request)
+    grants = signed.grants if signed is not None else frozenset()
+    sign_in = signed.session_id if signed is not None else ""
+    key = (id(portal.database), sign_in, grants, request.path_params["case_id"])
+    now = portal.now()
+    roots, until = _KNOWN.get(key, ([], now))
+    if now < until:
+        return roots
+    case = case_of(request, session)
+    assert case is not None  # noqa: S101 - the address names one
     before = history.before(session, case.case)
     roots = [case.case.id] + ([before.root_id] if before is not None else [])
-    return within & visible.of_exams(roots)
+    if len(_KNOWN) >= _MOST_KNOWN:
+        _KNOWN.clear()
+    _KNOWN[key] = roots, now + _KNOWN_FOR
+    return roots
+
+
+_KNOWN: dict[tuple[object, ...], tuple[list[str], datetime]] = {}
+_KNOWN_FOR, _MOST_KNOWN = timedelta(seconds=10), 1000

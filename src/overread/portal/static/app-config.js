@@ -20,7 +20,7 @@ const shown = (study) => ({
     },
   ],
   seriesMatchingRules: [
-    { attribute: "numImageFrames", constraint: { greaterThan: { value: 0 } }, required: true },
+    { attribute: "numImageFrames", constraint: { greaterThan: { value: 0 } } },
     { attribute: "isDisplaySetFromUrl", weight: 20, constraint: { equals: true } },
   ],
 });

@@ -31,7 +31,6 @@ class Plot {
       else if (this.area.clientWidth) this.chart.setSize({ width: this.area.clientWidth, height: HEIGHT });
     });
     resize.observe(this.area);
-    document.addEventListener("overread:theme", () => this.chart.redraw());
     this.area.addEventListener("keydown", (event) => this.key(event));
     this.area.addEventListener("blur", () => this.show(null));
     // A change of theme changes the colours that are read off the page.
