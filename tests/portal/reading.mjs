@@ -48,6 +48,18 @@ const acts = {
   text: async (selector) => seen.saw.push(await page.innerText(selector)),
   value: async (selector) => seen.saw.push(await page.inputValue(selector)),
   look: async (script) => seen.saw.push(await page.evaluate(script)),
+  // Waits until the viewer in its frame shows an image.
+  inViewer: async () => {
+    await page.waitForFunction(() => {
+      const inside = document.querySelector(".viewer iframe")?.contentWindow;
+      try {
+        return inside.document.querySelector(".cornerstone-canvas")?.width > 100 && inside.commandsManager;
+      } catch {
+        return false;
+      }
+    }, null, { timeout: 60000 });
+    await page.waitForTimeout(3000); // the first image is drawn; nothing says so from outside
+  },
   drag: async (selector, from, to) => {
     const box = await page.locator(selector).first().boundingBox();
     const at = ([x, y]) => [box.x + x * box.width, box.y + y * box.height];

@@ -220,7 +220,7 @@ def test_a_picture_is_marked_by_pointer_and_by_keys(tmp_path: Path) -> None:
             ["look", "document.querySelectorAll('.picture .own-mark:not(.rim)').length"],
             ["shot", str(tmp_path / "marked.png")],
             ["click", ".actions [type=submit]"],
-            ["at", f"/cases/{site.cases['one']}"],
+            ["gone", f'[data-case="{site.cases["hip"]}"]'],
         )  # fmt: skip
     width, height = image.Columns, image.Rows
     where, extent = json.loads(point), json.loads(box)
@@ -231,3 +231,21 @@ def test_a_picture_is_marked_by_pointer_and_by_keys(tmp_path: Path) -> None:
     assert drawn == 2
     kept = site.reading("hip", "rosa")
     assert kept.state == "submitted" and kept.answers == {"where": where, "extent": extent}
+
+
+def test_the_viewer_s_image_is_marked(site: ReadingSite, read: Read, tmp_path: Path) -> None:
+    (value,) = read(
+        "robin", f"/cases/{site.cases['three']}",
+        ["look", "document.querySelector('.viewer iframe') !== null || 'no viewer'"],
+        ["inViewer"],
+        ["click", "[data-name='/where'] [data-act=mark]"],
+        ["drag", ".viewer iframe", [0.45, 0.5], [0.45, 0.5]],
+        ["until", "[data-name='/where'] [role=status]", "marked at"],
+        ["value", "[data-name='/where'] input[type=hidden]"],
+        SAVED,
+        ["shot", str(tmp_path / "viewer.png")],
+    )[1:]  # fmt: skip
+    mark = json.loads(value)
+    assert mark["sop_instance_uid"].startswith("2.25.") and mark["frame"] == 0
+    assert 0 < mark["x"] < 128 and 0 < mark["y"] < 128
+    assert site.reading("three", "robin").answers["where"] == mark

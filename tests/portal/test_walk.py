@@ -75,6 +75,7 @@ DOORS: dict[str, Door] = {
     "POST /account/sessions/end": Door("account.see"),
     "POST /account/sessions/{session_id}/end": Door("account.see"),
     "GET /api/v1/me": Door("account.see"),
+    "GET /styleguide": Door("account.see"),
     # users
     "GET /users": Door("user.list"), "GET /users/{user_id}": Door("user.list"),
     "POST /users/{user_id}/grant": EDIT, "POST /users/{user_id}/revoke": EDIT,

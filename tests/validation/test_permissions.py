@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -7,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overread.validation.permissions import ACTIONS, ROLES, Actor, Grant, Role, may, reach
+
+DOCS = Path(__file__).parents[2] / "docs" / "permissions.md"
 
 READER_MAY = {
     "case.list", "case.see", "image.see", "image.edit", "reading.give", "result.list",
@@ -92,3 +95,12 @@ def test_an_unknown_action_is_a_defect() -> None:
 
 def test_the_roles_are_those_of_the_type() -> None:
     assert get_args(Role) == ROLES
+
+
+def test_the_page_has_the_table_as_it_is() -> None:
+    lines = [f"| action | to | {' | '.join(ROLES)} |", f"| --- | --- |{' --- |' * len(ROLES)}"]
+    for action in ACTIONS.values():
+        yes = "site" if action.of_site else "✓"
+        marks = " | ".join(yes if role in action.roles else "" for role in ROLES)
+        lines.append(f"| `{action.name}` | {action.phrase} | {marks} |")
+    assert "\n".join(lines) in DOCS.read_text(), "docs/permissions.md has another table"

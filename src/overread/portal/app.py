@@ -14,6 +14,7 @@ from overread.portal import (
     audit,
     auth,
     cases,
+    compare,
     engineers,
     events,
     forms,
@@ -23,6 +24,7 @@ from overread.portal import (
     readings,
     sign_in,
     static,
+    turn,
     styleguide,
     users,
     viewer,
@@ -86,6 +88,8 @@ def build(site: SiteFolder) -> FastAPI:
         app.include_router(part.router)
     for part in (query, rendered, retrieve, store):  # the same service, for one case
         app.include_router(part.router, prefix=scope.CASE)
+    app.include_router(compare.router)
+    app.include_router(turn.router)
     app.include_router(viewer.router)
     app.include_router(viewer.files)
     app.add_exception_handler(NotSignedIn, _not_signed_in)

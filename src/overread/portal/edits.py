@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import Request
 from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 from sqlalchemy.orm import Session
 
 from overread.dicom.encoded import Encoded
@@ -19,6 +20,9 @@ from overread.validation.permissions import may
 
 LARGEST = 512 << 20
 """Bytes of an edit: one bit, or one byte packed, for each voxel of a large series."""
+
+SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless)
+"""What an edit may be encoded in: what viewers write, and nothing that a native codec decodes."""
 
 _ELEMENT = 12
 """Bytes of a pixel data element that holds nothing: tag, VR and length."""
@@ -59,6 +63,8 @@ def accept(
         raise Refused(f"the segmentation has more than {LARGEST >> 20} MB")
     if len(encoded.pixels()) <= _ELEMENT:
         raise Refused("the segmentation has no pixels; wait until it is drawn, and save it again")
+    if encoded.transfer_syntax not in SYNTAXES:
+        raise Refused("the segmentation is compressed; save it uncompressed, or as RLE")
     header = encoded.header
     with portal.database.read() as session:
         base = edits.find_base(session, _exams(request, session, signed, header), header)

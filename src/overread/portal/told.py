@@ -21,6 +21,12 @@ SHOWN: dict[str, tuple[str, str]] = {
     "GET /cases": ("list cases", "cases"),
     "GET /exams": ("list exams", "exams"),
     "GET /jobs": ("list jobs", "jobs"),
+    "GET /cases/{case_id}/state": ("follow case", "case {case_id}"),
+    "GET /cases/{case_id}/measurements": ("follow case", "case {case_id}"),
+    "GET /cases/{case_id}/events": ("follow case", "case {case_id}"),
+    "GET /jobs/{job_id}/running": ("look at job", "job {job_id}"),
+    "GET /audit": ("read audit", "audit"),
+    "GET /api/v1/audit": ("read audit", "audit"),
     "GET /jobs/{job_id}": ("look at job", "job {job_id}"),
     "GET /exams/{exam_id}": ("look at exam", "exam {exam_id}"),
     "GET /jobs/{job_id}/steps/{step}": ("open artifact", "job {job_id}"),
@@ -57,7 +63,6 @@ SHOWN: dict[str, tuple[str, str]] = {
 """Method and route to the action that it is, and on what; a route's own parameters may stand there
 where they are opaque ids."""
 
-_API = "/api/v1"
 _AGAIN = timedelta(minutes=10)
 _MOST = 10_000
 
@@ -106,8 +111,6 @@ def tell_once(request: Request, action: str, *subjects: str) -> None:
 def _said(scope: Scope, status: int) -> tuple[str, str] | None:
     """Return the action and subject that an answer is; none where it need not be told of."""
     path = getattr(scope.get("route"), "path", "")
-    if scope["path"].startswith(_API) and not path.startswith(_API):
-        path = f"{_API}{path}"  # of a route, the framework says what its own router calls it
     route = f"{scope['method']} {path}"
     if status == 403 and path:
         return "refuse", f"route {route}"

@@ -120,10 +120,10 @@ def opening(session: Session, case: Opened, over: str = "", mode: str = "") -> O
     if made is not None:
         uids.append(first)
     before = history.before(session, case.case)
-    beside = case.page.prior and not mode and before is not None
-    if beside and before.study_uid != study_uid and (earlier := cases.images(session, before)):
-        studies.append(before.study_uid)
-        uids.append(_same_kind(earlier, series))
+    if case.page.prior and not mode and before is not None and before.study_uid != study_uid:
+        earlier = cases.images(session, before)
+        studies += [before.study_uid] if earlier else []
+        uids += [_same_kind(earlier, series)] if earlier else []
     return Opening(case.id, tuple(studies), tuple(uids), first, mode)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from pydicom import Dataset, dcmread
@@ -23,7 +22,7 @@ from overread.dicom.study import Series
 from overread.errors import Refused
 from overread.store.archive import Archive
 from overread.store.studies import SHOWN
-from overread.store.tables import Exam, Instance, Job, Result
+from overread.store.tables import Exam, Instance, Result
 
 SEGMENTATION = "segmentation"
 """The kind of result that can be edited."""
@@ -170,6 +169,14 @@ def check(session: Session, archive: Archive, header: Dataset, base: Base) -> No
     check_edited(header, Series(tuple(Image(header) for header in headers)), base.segments)
 
 
+def sources_of(session: Session, result: Result) -> list[Instance]:
+    """List the images of the series that a segmentation was made from, most of its sources."""
+    rows = session.scalars(_images(result.sources)).all()
+    series = [one.series_uid for one in rows]
+    most = max(series, key=series.count, default="")
+    return [one for one in rows if one.series_uid == most]
+
+
 def _images(uids: Sequence[str]) -> Any:
     return select(Instance).where(
         Instance.sop_instance_uid.in_(uids),
@@ -210,13 +217,3 @@ def versions(session: Session, root_id: str, name: str) -> list[Result]:
 def kept_before(session: Session, instance_id: int) -> Result | None:
     """Return the result that an object was kept as."""
     return session.scalars(select(Result).where(Result.instance_id == instance_id).limit(1)).first()
-
-
-def measuring(session: Session, edit: Result) -> Job:
-    """Return the job that measures an edit."""
-    return session.get_one(Job, edit.job_id)
-
-
-def said_when(at: datetime) -> str:
-    """Write a time as versions are told apart by: to the minute, UTC."""
-    return f"{at:%Y-%m-%d %H:%M} UTC"

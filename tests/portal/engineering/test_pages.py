@@ -16,7 +16,6 @@ from starlette.testclient import TestClient
 from overread.portal.app import build
 from overread.store import deliveries, enrolments, users
 from overread.store.tables import Audit, Delivery, Instance
-from overread.validation.permissions import Grant
 from tests.portal.conftest import csrf_of, post_sign_in
 from tests.portal.filled import (
     AT,
@@ -38,7 +37,7 @@ def test_an_exam_leads_to_all_that_became_of_it(filled: Filled, engineer: TestCl
     assert "PHANTOM, SIX PH-0006" in text
     assert "quiet time" in text
     assert "4 AX T1 POST" in text
-    assert "16 MRPILOT1 CI2_CD_BTS gathered" in text
+    assert "16 sent CI2_CD_BTS gathered" in text
     assert f'href="/jobs/{filled.jobs["six"]}"' in page
     assert 'href="/why?accession=PH-A-0106"' in page
     assert f'href="/cases/{filled.cases["six"]}"' in page
@@ -138,9 +137,7 @@ def sent(filled: Filled) -> Iterator[Sent]:
             session.delete(session.get_one(Delivery, one))
 
 
-def test_deliveries_are_retried_and_held(
-    sent: Sent, sign_in: Callable[[str], TestClient]
-) -> None:
+def test_deliveries_are_retried_and_held(sent: Sent, sign_in: Callable[[str], TestClient]) -> None:
     engineer = sign_in("egon")
     page = engineer.get("/deliveries").text
     csrf = csrf_of(page)
@@ -235,7 +232,9 @@ def test_why_is_a_page(filled: Filled, engineer: TestClient, reader: TestClient)
 def test_what_the_site_is_made_of(engineer: TestClient, reader: TestClient) -> None:
     assert "The site has no pipeline" not in engineer.get("/plugins").text
     plugins = text_of(engineer.get("/plugins").text)
-    assert "measure_volumes overread overread.operators.measure:measure_volumes available" in plugins
+    assert (
+        "measure_volumes overread overread.operators.measure:measure_volumes available" in plugins
+    )
     pipeline = text_of(engineer.get("/pipelines/brain-tumour").text)
     assert "brain to the tumour pipeline" in pipeline and "after 30.0 s without" in pipeline
     assert engineer.get("/models").status_code == 200

@@ -24,14 +24,13 @@ from overread.dicom.encoded import Unparseable, parse_file, text
 from overread.dicom.study import Origin
 from overread.errors import Refused
 from overread.portal import edits
-from overread.portal.auth import actor_of, allow, require
+from overread.portal.auth import actor_of, allow, require, tell
 from overread.portal.dicomweb.media import DICOM, JSON, MULTIPART, parse_content_type
 from overread.portal.dicomweb.metadata import Json, element
 from overread.portal.dicomweb.scope import case_of, service
 from overread.portal.state import Here, Portal
 from overread.routing.rules import decide
 from overread.store.archive import new_key
-from overread.store.audit import record
 from overread.store.instances import keep, take
 from overread.store.refusals import quarantine
 from overread.store.users import Signed
@@ -233,14 +232,8 @@ def _store_one(
             decisions=decisions,
             pipelines={pipeline.ae_title for pipeline in portal.site.pipelines.values()},
         )
-        record(
-            session,
-            at,
-            signed.account.name,
-            "store instance",
-            f"instance {kept.instance_id}",
-            {"standing": kept.standing, "routed": routed},
-        )
+        detail = {"standing": kept.standing, "routed": routed}
+        tell(session, request, "store instance", f"instance {kept.instance_id}", detail)
     if kept.repeat:
         portal.archive.sync(kept.key)  # the first copy may have come a moment ago
         portal.archive.remove(incoming.key)

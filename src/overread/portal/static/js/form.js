@@ -144,7 +144,7 @@ class Reading {
         this.revision.value = revision;
         if (this.isDirty) this.keep();
         else sessionStorage.removeItem(this.key);
-        this.say(`saved ${new Date(at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}`);
+        this.say(`saved ${new Date(at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false })}`);
         this.tell("");
       } else {
         this.isDirty = true;

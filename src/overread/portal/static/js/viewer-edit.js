@@ -79,7 +79,7 @@ export async function edit(caseId, isEditing) {
   if (!isEditing) {
     const open = bar.action("Edit (E)", `${at}?mode=edit`);
     if (!(await until(drawn))) return;
-    bar.buttons.append(open);
+    if (window.top === window) bar.buttons.append(open); // in a case's page the button stands in its bar
     document.addEventListener("keydown", (event) => {
       const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
       if (event.key.toLowerCase() === "e" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) open.click();
@@ -121,7 +121,8 @@ class Editing {
     this.id = target.segmentation.segmentationId;
     this.viewportId = target.viewportId;
     this.place = PLACE.exec(target.segmentation.predecessorImageId ?? "");
-    this.key = `${caseId}/${this.place?.[3] ?? ""}`;
+    const names = Object.values(target.segmentation.segments).map(({ label }) => label);
+    this.key = `${caseId}/${names.join("/")}`; // the same for every version of one result
     this.isChanged = false;
     this.isSaving = false;
   }
@@ -142,7 +143,8 @@ class Editing {
       this.signedOut();
     });
     const draft = await fetchDraft(this.key);
-    if (draft) this.offer(draft);
+    const fits = draft?.slices.length === this.slices().length;
+    if (fits && draft.slices.every((slice, n) => slice.length === this.slices()[n].length)) this.offer(draft);
   }
 
   takeBrush() {
