@@ -74,6 +74,23 @@ seen.themeSent = /<html[^>]*data-theme="light"/.test(await (await page.request.g
 await press("Escape");
 seen.menu = await page.evaluate(() => [document.querySelector("details.menu").open, document.activeElement.tagName]);
 
+// Without network the page says so, until it is back; a module can say that something was not done.
+const lost = () => page.locator("#lost").isVisible();
+await page.context().setOffline(true);
+await page.waitForSelector("#lost:not([hidden])");
+seen.lost = [await lost()];
+if (plan.shots) await page.screenshot({ path: `${plan.shots}/lost.png` });
+await page.context().setOffline(false);
+await page.waitForSelector("#lost", { state: "hidden" });
+seen.lost.push(await lost());
+const say = () => page.evaluate(async () => (await import("/static/page.js")).say("This was not done.", "bad"));
+await say();
+await say();
+seen.said = await page.$$eval(".toast", (all) => all.map((one) => one.textContent));
+if (plan.shots) await page.screenshot({ path: `${plan.shots}/toast.png` });
+await page.click(".toast button");
+seen.said.push(await page.locator(".toast").count());
+
 if (plan.viewer) { // O shows and hides what lies over the images, from beside the viewer and from inside of it
   await page.goto(plan.origin + plan.case);
   const drawn = () => page.evaluate(() => {

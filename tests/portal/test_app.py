@@ -14,7 +14,7 @@ def test_an_unknown_address_is_answered_in_the_sites_look(reader: TestClient, pa
     assert answer.status_code == 404
     assert "There is no such page" in text_of(answer.text)
     assert '<link rel="stylesheet" href="/static/10-base.css">' in answer.text
-    assert '<a class="btn ghost" href="/">All cases</a>' in answer.text
+    assert '<a class="btn ghost" href="/cases">All cases</a>' in answer.text
     assert "rosa" in answer.text
 
 
@@ -35,7 +35,7 @@ def test_a_refusal_is_answered_in_the_sites_look(reader: TestClient) -> None:
     assert answer.status_code == 403
     assert "Not for this account" in text_of(answer.text)
     assert "to see what was set aside needs engineer or admin" in text_of(answer.text)
-    assert '<a class="btn ghost" href="/">All cases</a>' in answer.text
+    assert '<a class="btn ghost" href="/cases">All cases</a>' in answer.text
 
 
 def test_so_is_what_another_site_sends(reader: TestClient) -> None:

@@ -82,6 +82,12 @@ def test_the_theme_is_chosen_by_keys_and_sent_by_the_server(seen: dict[str, Any]
     assert seen["menu"] == [False, "SUMMARY"]
 
 
+def test_a_lost_connection_and_a_failure_are_said(seen: dict[str, Any]) -> None:
+    """The one until it is back, the other once, until it is closed."""
+    assert seen["lost"] == [True, False]
+    assert seen["said"] == ["This was not done.Close", 0]
+
+
 @pytest.mark.skipif(not viewer.OHIF.is_dir(), reason="OHIF is not installed (make web)")
 def test_the_overlay_is_shown_and_hidden(seen: dict[str, Any]) -> None:
     """By O, beside the viewer and from inside of it."""

@@ -74,8 +74,8 @@ def compared(one: Drawn, other: Drawn) -> list[Compared]:
     found = []
     for segment in one.segments:
         inside = one.mask.array == segment.number, other.mask.array == segment.number
-        box = box(inside[0] | inside[1])
-        first, second = (each[box] for each in inside)
+        where = box(inside[0] | inside[1])
+        first, second = (each[where] for each in inside)
         distances = surface_distances(first, second, one.mask.affine)
         found.append(
             Compared(
@@ -121,7 +121,7 @@ def _runs(edges: NDArray[np.bool_]) -> Iterator[tuple[int, int, int]]:
 
 @router.get("/cases/{case_id}/compare")
 def compare_versions(
-    request: Request, portal: Here, signed: MaySee, case_id: str, a: str, b: str
+    request: Request, portal: Here, signed: MaySee, *, case_id: str, a: str, b: str
 ) -> Response:
     """Show two versions of a segmentation over the images."""
     with portal.database.read() as session:
@@ -138,7 +138,7 @@ def compare_versions(
             "names": names,
             "versions": [
                 (each.id, _name(session, signed, each))
-                for each in edits.versions(session, case.case.id, first.name)
+                for each in edits.versions(session, case.case.id, first.name, case.sight)
                 if each.id in {first.id, second.id} or each.superseded_by is None
             ],
             "a": a,
@@ -154,7 +154,9 @@ def compare_versions(
 
 def _name(session: Session, signed: Signed, result: Result) -> str:
     if not result.author:
-        return f"{result.model or result.pipeline} {result.model_version or result.pipeline_version}"
+        return (
+            f"{result.model or result.pipeline} {result.model_version or result.pipeline_version}"
+        )
     user = session.get(User, result.author)
     who = "you" if result.author == signed.account.id else user.name if user else "a reader"
     return f"{who}, version {result.version}"

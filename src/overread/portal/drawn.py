@@ -86,8 +86,7 @@ def _read(file: Path, sources: Sequence[Path], segments: tuple[Segment, ...]) ->
     """Read one; kept for a while, since a page asks for its slices and surfaces one by one."""
     images = Series(
         tuple(
-            Image(dcmread(path, stop_before_pixels=True, defer_size=4096), path)
-            for path in sources
+            Image(dcmread(path, stop_before_pixels=True, defer_size=4096), path) for path in sources
         )
     )
     mask = read_seg(dcmread(file), images)

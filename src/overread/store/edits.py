@@ -20,9 +20,11 @@ from overread.dicom.seg import segments_of
 from overread.dicom.study import Instance as Image
 from overread.dicom.study import Series
 from overread.errors import Refused
+from overread.store import visible
 from overread.store.archive import Archive
 from overread.store.studies import SHOWN
 from overread.store.tables import Exam, Instance, Result
+from overread.store.visible import Sight
 
 SEGMENTATION = "segmentation"
 """The kind of result that can be edited."""
@@ -202,13 +204,18 @@ def latest(session: Session, base: Result, author: str) -> Result | None:
     ).first()
 
 
-def versions(session: Session, root_id: str, name: str) -> list[Result]:
-    """List all versions of one result of an exam, of the model and of readers, as they came."""
+def versions(session: Session, root_id: str, name: str, seen: Sight) -> list[Result]:
+    """List the versions of a segmentation of an exam that somebody sees, as they came."""
     return list(
         session.scalars(
             select(Result)
             .join(Exam, Exam.id == Result.exam_id)
-            .where(Exam.root_id == root_id, Result.name == name)
+            .where(
+                Exam.root_id == root_id,
+                Result.name == name,
+                Result.kind == SEGMENTATION,
+                visible.results(seen),
+            )
             .order_by(Result.created_at, Result.id)
         )
     )

@@ -20,6 +20,10 @@ function loadViewer() {
 }
 requestAnimationFrame(() => setTimeout(loadViewer));
 
+// The form is below many numbers: while it is out of sight, a way to it stays in reach.
+const way = document.querySelector(".to-reading"), form = document.getElementById("reading");
+if (way && form) new IntersectionObserver(([seen]) => { way.hidden = seen.isIntersecting; }).observe(form);
+
 // Other results, of a reader's edit or of an exam that came late: the numbers alone change, so that nothing
 // that is typed is lost.
 const numbers = () => htmx.ajax("GET", `/cases/${page.dataset.case}/measurements${location.search}`, { swap: "none" });

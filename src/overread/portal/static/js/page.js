@@ -126,6 +126,8 @@ document.addEventListener("click", (event) => {
  * @param {"" | "ok" | "warn" | "bad"} [tone]
  */
 export function say(words, tone = "") {
+  const place = document.getElementById("toasts");
+  if ([...place.children].some((one) => one.firstChild.textContent === words)) return; // it is said already
   const toast = document.createElement("p"), close = document.createElement("button");
   toast.className = `toast ${tone}`;
   toast.textContent = words;
@@ -133,7 +135,7 @@ export function say(words, tone = "") {
   close.textContent = "Close";
   close.addEventListener("click", () => toast.remove());
   toast.append(close);
-  document.getElementById("toasts").append(toast);
+  place.append(toast);
   if (tone !== "bad" && tone !== "warn") setTimeout(() => toast.remove(), 6000);
 }
 
@@ -150,7 +152,11 @@ export function lost(words) {
 addEventListener("offline", () => lost("No network. What is shown may be old."));
 addEventListener("online", () => lost(""));
 document.addEventListener("htmx:sendError", () => lost("Overread does not answer. What is shown may be old."));
-document.addEventListener("htmx:afterOnLoad", () => lost(""));
+document.addEventListener("htmx:afterOnLoad", (event) => event.detail.successful && lost(""));
+document.addEventListener("htmx:responseError", ({ detail: { xhr, requestConfig } }) => {
+  if (requestConfig.verb === "get") lost(`Overread answers with an error (${xhr.status}). What is shown may be old.`);
+  else say(`This was not done: Overread answered ${xhr.status}. Load the page again and try once more.`, "bad");
+});
 
 // The viewer is black while it loads. Its frame is of this origin, so whether it has a viewport can be
 // seen; should it never have one, its own words are better than ours.
