@@ -36,6 +36,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from overread.pipelines.definition import Pipeline
 from overread.portal.app import build
+from overread.portal.server import settle
 from overread.settings import Settings, Site
 from overread.site import SiteFolder
 from overread.store import users, worklist
@@ -358,6 +359,7 @@ def measure(kind: str, readings: int, rounds: int, folder: Path) -> list[tuple[s
         ]
         print(f"{kind}: filled in {time.perf_counter() - begun:.0f} s", flush=True)
         pages = [one.pages() for one in sites]
+        settle()  # as the portal's server does
         seconds: dict[str, tuple[list[float], list[float]]] = {}
         for number in range(rounds + 2):  # the first two warm caches up
             for pair in zip(*pages, strict=True):

@@ -2,7 +2,8 @@
 
 # Programs that the tests and the demo use, and the Debian/Ubuntu packages that bring them.
 SYSTEM_PROGRAMS := bwrap:bubblewrap storescu:dcmtk dciodvfy:dicom3tools chromium:chromium Orthanc:orthanc \
-    podman:podman runc:runc busybox:busybox-static dcm2niix:dcm2niix slapd:slapd
+    podman:podman runc:runc busybox:busybox-static dcm2niix:dcm2niix slapd:slapd \
+    /usr/share/orthanc/plugins/libOrthancDicomWeb.so:orthanc-dicomweb
 OHIF_VERSION := 3.13.2
 OHIF_INTEGRITY := sha512-WZdxmpmG7rqFgW9ZJLcbgr3XCtLi1KDNPoMaeY5PPe6j4G4fjEjjkycZM6C6Zk2F87BKxFfpq+jd5xXZB9E8EA==
 

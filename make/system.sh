@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Installs the system packages whose programs are missing. Arguments: PROGRAM:PACKAGE ...
+# Installs the system packages whose programs are missing. Arguments: PROGRAM:PACKAGE ...; a program
+# may be the path of a file.
 set -euo pipefail
 
 missing=()
 for pair in "$@"; do
     program=${pair%%:*} package=${pair##*:}
-    command -v "$program" >/dev/null 2>&1 || [ -x "/usr/sbin/$program" ] || missing+=("$package")
+    command -v "$program" >/dev/null 2>&1 || [ -x "/usr/sbin/$program" ] || [ -e "$program" ] || missing+=("$package")
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
 

@@ -69,7 +69,7 @@ def test_the_nouns(filled: Filled, address: str, token: str) -> None:
         tried = portal.try_routes(as_file(one)[:4000], called="OVERREAD")
         assert [(go.ae_title, go.send) for go in tried.decisions] == [("CI2_CD_BTS", True)]
         assert not portal.health().well
-        assert list(portal.models()) == list(portal.deliveries()) == list(portal.projects()) == []
+        assert not [*portal.models(), *portal.deliveries(), *portal.projects()]
 
 
 def test_what_it_does(filled: Filled, address: str, token: str) -> None:

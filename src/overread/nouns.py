@@ -119,13 +119,14 @@ class Result(Noun):
 
 
 class Compared(Noun):
-    """One label in two segmentations."""
+    """One segment in two versions of a segmentation; no distance where only one has it."""
 
     label: str
-    dice: float | None
+    dice: float
     first_ml: float
     second_ml: float
     difference_ml: float
+    surface_distance_mm: float | None
 
 
 class Instance(Noun):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from sqlalchemy.orm import Session
 from overread.identity.local import hash_password
 from overread.site import load
 from overread.store import enrolments, users
+from overread.store.archive import Archive
+from overread.store.database import Database
 from overread.store.tables import Enrolment, Reading, User
 from tests.portal.filled import AT, DEFINITION, PASSWORDS, Filled, Filler, Patient
 from tests.validation.forms import EVERYTHING
@@ -109,3 +112,15 @@ def open_reading(session: Session, case: Enrolment, reader: str) -> Reading:
         reader_id=users.find_user(session, reader).id, state="open", ready_at=case.ready_at or AT,
         opened_at=None, saved_at=None, submitted_at=None, due_at=None,
     )  # fmt: skip
+
+
+def copied(of: ReadingSite, root: Path) -> ReadingSite:
+    """A site of its own, like one that nobody has read at yet: filling takes longer."""
+    of.filled.database.close()
+    shutil.copytree(of.filled.site.root, root)
+    site = load(root, {})
+    filled = replace(
+        of.filled, site=site, database=Database(site.settings.database_url),
+        archive=Archive(site.settings.data / "archive"),
+    )  # fmt: skip
+    return ReadingSite(filled, dict(of.cases))

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from overread.identity.local import hash_password
 from overread.site import load
 from overread.store import enrolments, users
-from overread.store.tables import Reading
+from overread.store.tables import Reading, Result
 from tests.conftest import ROOT
 from tests.portal.filled import AT, PASSWORDS, Filled, fill
 from tests.portal.radiograph import hips, radiograph
@@ -104,19 +105,24 @@ def pages_of(filled: Filled, cases: dict[str, str]) -> list[dict[str, Any]]:
     """Every page, and who opens it."""
     with filled.database.read() as session:
         reader = users.find_user(session, "rosa").id
-    job, failed = filled.jobs["six"], filled.jobs["failed"]
+        drawn = session.scalars(
+            select(Result.id).where(Result.exam_id == filled.cases["six"], Result.name == "seg")
+        ).one()
+    six, job, failed = f"/cases/{cases['six']}", filled.jobs["six"], filled.jobs["failed"]
     mine = {
         "work": "/", "cases": "/cases", "cases-none": "/cases?q=NOTHING", "account": "/account",
         "styleguide": "/styleguide", "refused-page": "/jobs", "no-page": "/nothing",
         "open-none": "/open", "open-nowhere": "/open?accession=PH-NOTHING",
         **{f"case-{name}": f"/cases/{case}" for name, case in cases.items()},
         "case-findings": f"/cases/{cases['hip']}?view=findings",
-        "no-case": "/cases/none",
+        "no-case": "/cases/none", "reading": f"{six}/reading", "turn": f"{six}/turn/{drawn}",
+        "compare": f"{six}/compare?a={drawn}&b={drawn}",
     }  # fmt: skip
     theirs = {
         "exams": "/exams", "exams-none": "/exams?q=NOTHING",
         "exam": f"/exams/{filled.cases['six']}",
         "jobs": "/jobs", "job": f"/jobs/{job}", "job-failed": f"/jobs/{failed}",
+        "step": f"/jobs/{job}/steps/mask", "pipeline": "/pipelines/brain-tumour",
         "deliveries": "/deliveries", "models": "/models", "plugins": "/plugins",
         "routes": "/routes", "aside": "/aside", "health": "/health",
         "why": "/why?accession=PH-A-0106", "why-none": "/why",

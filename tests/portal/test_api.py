@@ -65,9 +65,7 @@ def test_it_describes_itself(anonymous: TestClient) -> None:
         "exams", "instances", "jobs", "results", "cases", "readings", "projects", "pipelines",
         "models", "routes", "deliveries", "users", "audit", "forms", "health", "me", "why",
     }  # fmt: skip
-    operations = [
-        operation for path in described["paths"].values() for operation in path.values()
-    ]
+    operations = [operation for path in described["paths"].values() for operation in path.values()]
     names = [one["operationId"] for one in operations]
     assert len(set(names)) == len(names)
     assert all(name.isidentifier() for name in names)

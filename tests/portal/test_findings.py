@@ -66,8 +66,8 @@ def test_boxes_lie_over_the_image_with_their_words(client: TestClient, hospital:
 
 
 def test_pixels_that_are_not_square_keep_their_shape(hospital: Filled, client: TestClient) -> None:
-    tall = {"ImagerPixelSpacing": [2.8, 1.4]}
-    hips(hospital, "HIP-TALL", [radiograph("HIP-TALL", **tall)], at=AT - timedelta(days=1))
+    tall = radiograph("HIP-TALL", ImagerPixelSpacing=[2.8, 1.4])
+    hips(hospital, "HIP-TALL", [tall], at=AT - timedelta(days=1))
     text = page(client, hospital, "HIP-TALL")
     outer, inner = re.findall(r'<svg viewBox="([^"]+)"', text.split('class="pane pictures"')[1])
     assert outer == f"0 0 {COLUMNS} {float(ROWS * 2)}"

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from overread.portal.app import build
 from overread.store.tables import Audit, Session
 from tests.portal.conftest import post_sign_in
 from tests.portal.filled import PASSWORDS
-from tests.portal.reading_site import ReadingSite, reading_site
+from tests.portal.reading_site import ReadingSite, copied, reading_site
 
 GOOD = {
     "/progression": "yes",
@@ -22,13 +22,18 @@ GOOD = {
 }
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> ReadingSite:
-    return reading_site(tmp_path / "site")
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> ReadingSite:
+    return reading_site(tmp_path_factory.mktemp("fresh") / "site")
 
 
 @pytest.fixture
-def sign(site: ReadingSite) -> Iterator[Callable[[str], Browser]]:
+def site(fresh: ReadingSite, tmp_path: Path) -> ReadingSite:
+    return copied(fresh, tmp_path / "site")
+
+
+@pytest.fixture
+def sign(site: ReadingSite) -> Callable[[str], Browser]:
     app = build(site.filled.site)
 
     def signed(name: str) -> Browser:

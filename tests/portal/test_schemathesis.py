@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.config import GenerationConfig, ProjectConfig, ProjectsConfig, SchemathesisConfig
+from schemathesis.core.result import Ok
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -92,10 +93,8 @@ class Api:
         self.schema = schemathesis.openapi.from_asgi(
             "/api/v1/openapi.json", self.app, config=config
         )
-        self.operations = {
-            f"{one.ok().method.upper()} {one.ok().path}": one.ok()
-            for one in self.schema.get_all_operations()
-        }
+        found = [one.ok() for one in self.schema.get_all_operations() if isinstance(one, Ok)]
+        self.operations = {f"{one.method.upper()} {one.path}": one for one in found}
 
     def ids(self, operation: Any) -> dict[str, str]:
         """Path parameters that lead to something that is there."""

@@ -94,6 +94,7 @@ DOORS: dict[str, Door] = {
     "GET /cases/{case_id}/viewer": CASE, "GET /cases/{case_id}/compare": CASE,
     "GET /api/v1/cases/{case_id}": Door("case.see", "case"),
     "GET /api/v1/cases/{case_id}/readings": Door("case.see", "case"),
+    "GET /api/v1/cases/{case_id}/compare": Door("case.see", "case", True, query="a=x&b=y"),
     # readings: of others, those who see them; to give, the reader's own
     "GET /cases/{case_id}/reading": replace(CASE, misses=True),
     "POST /cases/{case_id}/reading": Door("reading.give", "exam", misses=True),

@@ -277,6 +277,7 @@ def _print_table(played: Sequence[_Played], hospital: Hospital) -> None:
             console.print(f"{one.scene.order.accession} {one.state}: {one.reason}", soft_wrap=True)
     for one in played:
         console.print(_link(one, hospital), soft_wrap=True)
+    console.print(f"Cases to read, for reader and reader2: {hospital.portal}/", soft_wrap=True)
 
 
 def _link(one: _Played, hospital: Hospital) -> str:

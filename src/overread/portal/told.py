@@ -24,6 +24,8 @@ SHOWN: dict[str, tuple[str, str]] = {
     "GET /cases/{case_id}/state": ("follow case", "case {case_id}"),
     "GET /cases/{case_id}/measurements": ("follow case", "case {case_id}"),
     "GET /cases/{case_id}/events": ("follow case", "case {case_id}"),
+    "GET /cases/{case_id}/turn/{result}/{number}": ("look at result", "case {case_id}"),
+    "GET /api/v1/deliveries/{delivery_id}": ("list deliveries", "delivery {delivery_id}"),
     "GET /jobs/{job_id}/running": ("look at job", "job {job_id}"),
     "GET /audit": ("read audit", "audit"),
     "GET /api/v1/audit": ("read audit", "audit"),

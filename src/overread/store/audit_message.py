@@ -58,6 +58,8 @@ EVENTS: dict[str, Event] = {
     "list deliveries": _LISTED,
     "look at readings": _READ,
     "look at result": _READ,
+    "compare versions": _READ,
+    "turn segmentation": _READ,
     "open artifact": _IMAGES_SEEN,
     # what was done
     "retry job": _JOB,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
+from pydicom import Dataset
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
@@ -99,9 +100,7 @@ def _secret(password: str) -> str:
     return hash_password(password)
 
 
-def _now() -> object:
-    from datetime import UTC, datetime
-
+def _now() -> datetime:
     return datetime.now(UTC)
 
 
@@ -203,7 +202,7 @@ def test_the_routes_are_tried_on_an_exam_and_on_a_file(
     assert sorted(filled.site.settings.data.rglob("*")) == kept
 
 
-def mr_brain() -> object:
+def mr_brain() -> Dataset:
     return mr_slices("brain", Patient(), "PH-DROP", "20260602", "MR BRAIN", lesion(5))[0]
 
 

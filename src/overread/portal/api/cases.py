@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from overread import nouns
-from overread.portal import opened
+from overread.portal import drawn, opened
 from overread.portal import readings as reading_pages
 from overread.portal.api.common import (
     LINK,
@@ -28,6 +28,7 @@ from overread.portal.api.common import (
 )
 from overread.portal.api.jobs import with_steps
 from overread.portal.auth import require, tell
+from overread.portal.compare import compared
 from overread.portal.measured import Entry, courses
 from overread.portal.opened import NoSuchCase, Opened, SeveralCases
 from overread.portal.state import Here, Portal
@@ -177,6 +178,40 @@ def _number(entry: Entry) -> nouns.Number:
         is_baseline=row.gap == "baseline",
         is_crossed=bool(row.crossed),
     )
+
+
+@router.get(
+    "/cases/{case_id}/compare",
+    responses=refusals(404, 409),
+    dependencies=[Depends(require("image.see"))],
+)
+def compare_versions(
+    request: Request,
+    portal: Here,
+    signed: MaySee,
+    case_id: str,
+    *,
+    a: Annotated[Text, Query(description="Id of a segmentation among the results.")],
+    b: Annotated[Text, Query(description="Id of another version of it.")],
+) -> list[nouns.Compared]:
+    """Compare two versions of a segmentation, segment by segment."""
+    with portal.database.read() as session:
+        found = _find(portal, session, signed, case_id, "image.see")
+        (_, one), (_, other) = (drawn.find(portal, session, found, each) for each in (a, b))
+    rows = compared(one, other)
+    with portal.database.write() as session:
+        tell(session, request, "compare versions", f"case {found.id}", {"results": [a, b]})
+    return [
+        nouns.Compared(
+            label=row.label,
+            dice=row.dice,
+            first_ml=row.first,
+            second_ml=row.second,
+            difference_ml=row.difference,
+            surface_distance_mm=row.distance,
+        )
+        for row in rows
+    ]
 
 
 @router.get("/cases/{case_id}/readings", responses=refusals(404))

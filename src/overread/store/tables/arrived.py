@@ -226,6 +226,7 @@ class ExamInstance(Base):
     """Membership of an instance in an exam."""
 
     __tablename__ = "exam_instance"
+    __table_args__ = (Index(None, "instance_id"),)
 
     exam_id: Mapped[str] = mapped_column(ForeignKey("exam.id"), primary_key=True)
     instance_id: Mapped[int] = mapped_column(ForeignKey("instance.id"), primary_key=True)

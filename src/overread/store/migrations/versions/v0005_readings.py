@@ -110,6 +110,7 @@ def upgrade() -> None:
         op.execute(statement)
     _make_lists()
     _make_search()
+    op.create_index("ix_exam_instance_instance_id", "exam_instance", ["instance_id"])
     op.create_index("ix_result_instance_id", "result", ["instance_id"])
     op.add_column("result", sa.Column("author", sa.String(), nullable=False, server_default=""))
     op.add_column("result", sa.Column("edits", sa.String()))
@@ -228,6 +229,7 @@ def _drop_chain() -> None:
 def downgrade() -> None:
     _drop_chain()
     op.drop_index("ix_result_instance_id", "result")
+    op.drop_index("ix_exam_instance_instance_id", "exam_instance")
     op.drop_table("failed_sign_in")
     _drop_lists()
     for name, columns in {
