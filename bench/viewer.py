@@ -117,13 +117,14 @@ def _ours(folder: Path, slices: Path) -> Iterator[tuple[str, str]]:
                 decisions=[], pipelines=[],
             )  # fmt: skip
         users.add_user(session, now, "bench", name="bench", secret="", role="reader")
-        opened = users.open_token(session, now, "bench", timedelta(hours=1))
+        user = users.find_user(session, "bench")
+        token = users.open_bearer(session, now, "bench", user, timedelta(hours=1)).token
     database.close()
     with _running(
         [sys.executable, "-m", "overread.cli.main", "portal", "--site", str(folder)],
         f"http://127.0.0.1:{port}/readyz",
     ):
-        yield f"http://127.0.0.1:{port}/dicom-web", opened
+        yield f"http://127.0.0.1:{port}/dicom-web", token
 
 
 @contextmanager

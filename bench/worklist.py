@@ -14,6 +14,7 @@ On a machine whose cores other work has taken, a page waits for the scheduler an
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import os
@@ -360,6 +361,7 @@ def measure(kind: str, readings: int, rounds: int, folder: Path) -> list[tuple[s
         print(f"{kind}: filled in {time.perf_counter() - begun:.0f} s", flush=True)
         pages = [one.pages() for one in sites]
         settle()  # as the portal's server does
+        gc.disable()  # its pauses would fall on either site as the order of the pages has it
         seconds: dict[str, tuple[list[float], list[float]]] = {}
         for number in range(rounds + 2):  # the first two warm caches up
             for pair in zip(*pages, strict=True):
@@ -368,6 +370,8 @@ def measure(kind: str, readings: int, rounds: int, folder: Path) -> list[tuple[s
                     kept = seconds.setdefault(pair[0].name, ([], []))
                     kept[0].append(times[0])
                     kept[1].append(times[1])
+            gc.collect()
+        gc.enable()
         for one in sites:
             one.database.close()
             for client in one.clients.values():
@@ -390,7 +394,9 @@ def report(measured: dict[str, list[tuple[str, float, float]]], readings: int, r
         "",
         f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, Python {platform.python_version()}. "
         f"95th percentiles of {rounds} requests a page in milliseconds: the portal's application "
-        "from a request's arrival to its answer's last byte, without the network. "
+        "from a request's arrival to its answer's last byte, without the network. Python's "
+        "collector runs between the rounds: its pauses, of some 40 ms now and then, depend on what "
+        "the process holds and not on the database. "
         f"{_how_run()} Few is {FEW:,} readings of {FEW // READERS:,} exams, many {readings:,} of "
         f"{readings // READERS:,}; both asked in turn. At most {MOST} times as long is asked for.",
     ]

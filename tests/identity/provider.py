@@ -54,7 +54,7 @@ def make(issuer: str) -> FastAPI:
 
     @app.get("/jwks")
     def jwks() -> Any:
-        shown = [key for name, key in keys.items() if name in told.get("keys", ["one"])]
+        shown: list[Any] = [key for name, key in keys.items() if name in told.get("keys", ["one"])]
         return KeySet(shown).as_dict(private=False)
 
     @app.get("/authorize")

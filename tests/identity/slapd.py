@@ -112,7 +112,7 @@ def _fill(here: Directory) -> None:
     connection = Connection(server, "cn=root,dc=hospital", "root")
     assert connection.bind(), connection.result
     with connection:
-        add = connection.add
+        add: Any = connection.add  # its stub has no types
         assert add(BASE, ["dcObject", "organization"], {"o": "Hospital", "dc": "hospital"})
         for unit in ("people", "groups"):
             assert add(f"ou={unit},{BASE}", "organizationalUnit", {"ou": unit})

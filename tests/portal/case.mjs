@@ -1,7 +1,8 @@
 // Drives Chromium over a case's page: its plot, the choice of the baseline, and how soon it is useful.
 // usage: node case.mjs PLAN.json
-// The plan: {origin, name, password, case, act: "use" | "time", runs?, width?, shot?}; prints one JSON line.
-import { readFileSync } from "node:fs";
+// The plan: {origin, name, password, case, act: "use" | "time" | "wait", runs?, width?, shot?}; of "wait" also
+// {ready: FILE, written once the page listens, expect: words of the table}. Prints one JSON line.
+import { readFileSync, writeFileSync } from "node:fs";
 import { chromium } from "playwright-core";
 
 const plan = JSON.parse(readFileSync(process.argv[2], "utf8"));
@@ -16,7 +17,7 @@ page.on("console", (message) => {
   if (/Content Security Policy/.test(message.text())) seen.refused.push(message.text().slice(0, 300));
 });
 page.on("pageerror", (error) => seen.errors.push(String(error).slice(0, 300)));
-if (plan.act === "use") await page.route(/\/cases\/[^/]+\/viewer/, (route) => route.abort());
+if (plan.act !== "time") await page.route(/\/cases\/[^/]+\/viewer/, (route) => route.abort());
 
 await page.goto(`${plan.origin}/sign-in?next=/account`);
 await page.fill("#name", plan.name);
@@ -26,6 +27,7 @@ await page.waitForURL((url) => url.pathname !== "/sign-in");
 
 const address = `${plan.origin}/cases/${plan.case}`;
 const useful = () => performance.getEntriesByName("case-useful").length > 0;
+const points = () => JSON.parse(document.querySelector("#plot script").textContent).lines.map((line) => line.points.length);
 const words = () => document.querySelector("#measurements table.course")?.innerText ?? "";
 
 if (plan.act === "time") {
@@ -42,6 +44,18 @@ if (plan.act === "time") {
     seen.runs.push({ cold, warm: await tab.evaluate(measure) });
     await fresh.close();
   }
+} else if (plan.act === "wait") {
+  const listening = page.waitForResponse((response) => response.url().endsWith("/events"));
+  await page.goto(address);
+  await page.waitForFunction(useful);
+  await listening;
+  await page.evaluate(() => { window.same = true; });
+  seen.pointsBefore = await page.evaluate(points);
+  writeFileSync(plan.ready, "");
+  await page.waitForFunction((expect) => document.querySelector("#measurements")?.innerText.includes(expect), plan.expect);
+  seen.isSamePage = await page.evaluate(() => window.same === true);
+  seen.points = await page.evaluate(points);
+  seen.canvases = await page.locator("#plot canvas").count();
 } else {
   await page.goto(address);
   await page.waitForFunction(useful);

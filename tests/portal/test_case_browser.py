@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +25,53 @@ pytestmark = [
 ]
 
 
-def drive(folder: Path, **plan: Any) -> dict[str, Any]:
-    """Drive Chromium by a plan; return what it saw."""
-    file = folder / "plan.json"
-    file.write_text(json.dumps(plan | {"password": PASSWORD}))
-    done = subprocess.run(
+@pytest.fixture(scope="module")
+def origin(clinic: Clinic) -> Iterator[str]:
+    """The clinic's portal, listening."""
+    settings = f"site: {{name: Phantom clinic}}\nportal: {{port: {port()}}}\n"
+    (clinic.site.root / "overread.yaml").write_text(settings)
+    with listening(load(clinic.site.root, {})) as address:
+        yield address
+
+
+def drive(folder: Path, meanwhile: Callable[[], None] = lambda: None, **plan: Any) -> Any:
+    """Drive Chromium by a plan, and do something once it says that it is ready; what it saw."""
+    file, ready = folder / "plan.json", folder / "ready"
+    file.write_text(json.dumps(plan | {"password": PASSWORD, "ready": str(ready)}))
+    with subprocess.Popen(
         ["node", str(ROOT / "tests" / "portal" / "case.mjs"), str(file)],
-        capture_output=True, text=True, timeout=120, cwd=ROOT, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    ) as node:  # fmt: skip
+        while node.poll() is None and not ready.exists():
+            time.sleep(0.1)  # another process writes it
+            if plan["act"] != "wait":
+                break
+        meanwhile()
+        out, error = node.communicate(timeout=120)
+    assert node.returncode == 0, error
+    seen = json.loads(out.splitlines()[-1])
     assert (seen["refused"], seen["errors"]) == ([], [])
     return seen
 
 
-def test_the_plot_is_drawn_and_follows_the_baseline(clinic: Clinic, tmp_path: Path) -> None:
-    root, number = clinic.site.root, port()
-    settings = f"site: {{name: Phantom clinic}}\nportal: {{port: {number}}}\n"
-    (root / "overread.yaml").write_text(settings)
-    with listening(load(root, {})) as origin:
-        seen = drive(tmp_path, origin=origin, name="ruth", case=clinic.cases["now"], act="use")
+def test_an_edit_appears_in_table_and_plot_without_loading_the_page(
+    clinic: Clinic, origin: str, tmp_path: Path
+) -> None:
+    seen = drive(
+        tmp_path,
+        lambda: clinic.filler.edit("thick", clinic.people["ruth"], 5.5, version=2),
+        origin=origin, name="ruth", case=clinic.cases["thick"], act="wait", expect="5.5",
+    )  # fmt: skip
+    assert seen["isSamePage"]
+    assert seen["pointsBefore"] == [3, 1, 1]
+    assert seen["points"] == [3, 1, 2]
+    assert seen["canvases"] == 1
+
+
+def test_the_plot_is_drawn_and_follows_the_baseline(
+    clinic: Clinic, origin: str, tmp_path: Path
+) -> None:
+    seen = drive(tmp_path, origin=origin, name="remy", case=clinic.cases["now"], act="use")
     assert seen["canvases"] == seen["canvasesAfter"] == 1
     assert seen["inked"]
     assert "+120 %" in seen["before"]

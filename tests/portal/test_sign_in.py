@@ -72,7 +72,8 @@ def rows(site: SiteFolder, table: Any) -> list[Any]:
 
 
 def user(site: SiteFolder, name: str) -> User:
-    return next(one for one in rows(site, User) if one.name == name)
+    found: User = next(one for one in rows(site, User) if one.name == name)
+    return found
 
 
 def test_a_person_of_the_directory_becomes_a_user_with_the_roles_of_its_groups(

@@ -18,7 +18,7 @@ from overread.portal.app import build
 from overread.portal.told import SHOWN
 from overread.site import load
 from overread.store import studies, users
-from overread.store.tables import Audit
+from overread.store.tables import Audit, Reading
 from overread.store.tables import Session as SignIn
 from tests.conftest import ROOT
 from tests.portal.conftest import csrf_of, post_sign_in
@@ -86,6 +86,9 @@ TELLS = {
     "GET /cases/{case_id}": "open case",
     "GET /api/v1/cases/{case_id}": "open case",
     "GET /audit/export": "export audit",
+    "GET /cases/{case_id}/compare": "compare versions",
+    "GET /api/v1/cases/{case_id}/compare": "compare versions",
+    "GET /cases/{case_id}/turn/{result}": "turn segmentation",
     "GET /cases/{case_id}/reading": "open reading",
     f"GET {_ONE}/rendered": "retrieve images",
     f"GET {_ONE}/frames/{{number}}/rendered": "retrieve images",
@@ -194,6 +197,7 @@ def test_every_route_is_told_of_or_has_nothing_to_tell() -> None:
 
 
 NOT_ASKED = {
+    "GET /api/v1/cases/{case_id}/compare",
     *("GET /open", "GET /launch/back", "GET /sign-in/{provider}/back"),
     *("GET /why", "GET /api/v1/why", "GET /routes", "GET /api/v1/routes/replay"),
     *(
@@ -257,8 +261,6 @@ ACTS = [
     ("/users/{robin}/disable", {}, "disable user"),
     ("/users/{robin}/enable", {}, "enable user"),
     ("/account/sessions/end", {}, "end sign-ins"),
-    ("/jobs/{job_id}/retry", {}, "retry job"),
-    ("/jobs/{job_id}/cancel", {}, "cancel job"),
     ("/sign-out", {}, "sign out"),
 ]
 
@@ -289,10 +291,27 @@ def test_to_act_leaves_a_row_in_the_same_transaction(site: Site) -> None:
         assert {row.address for row in rows if row.action == action} <= {"testclient"}, path
 
 
+def test_an_amendment_that_is_given_up_is_told(site: Site) -> None:
+    case, client = site.reading.cases["two"], site.client
+    with site.reading.filled.database.write() as session:
+        session.get_one(Reading, site.reading.reading("two", "rosa").id).state = "submitted"
+    client.cookies.clear()
+    assert post_sign_in(client, "rosa", PASSWORDS["rosa"]).status_code == 303
+    csrf = csrf_of(client.get("/account").text)
+    before = last(site)
+    for verb in ("amend", "discard"):
+        form = {"csrf": csrf, "reason": "a slip of the pen"}
+        answer = client.post(f"/cases/{case}/reading/{verb}", data=form)
+        assert answer.status_code in (200, 204, 303), answer.text[:300]
+    with site.reading.filled.database.read() as session:
+        rows = session.scalars(select(Audit).where(Audit.id > before).order_by(Audit.id))
+        assert [row.action for row in rows] == ["begin amendment", "discard amendment"]
+
+
 def test_what_else_changes_something_is_told_where_it_is_tested() -> None:
     """Each other action is looked for in a test of what it does."""
     files = (ROOT / "tests").rglob("test_*.py")
     tests = "\n".join(file.read_text() for file in files if file.name != "test_told.py")
-    acts = {action for _, _, action in ACTS}
+    acts = {action for _, _, action in ACTS} | {"begin amendment", "discard amendment"}
     rest = {action for route, action in TELLS.items() if not route.startswith("GET ")} - acts
     assert sorted(action for action in rest if f'"{action}"' not in tests) == []

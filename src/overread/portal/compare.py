@@ -143,7 +143,7 @@ def compare_versions(
             ],
             "a": a,
             "b": b,
-            "rows": compared(one, other),
+            "found": compared(one, other),
             "slices": list(_slices(one, other, root)),
             "size": one.mask.array.shape[1:],
         }

@@ -27,5 +27,5 @@ if (way && form) new IntersectionObserver(([seen]) => { way.hidden = seen.isInte
 // Other results, of a reader's edit or of an exam that came late: the numbers alone change, so that nothing
 // that is typed is lost.
 const numbers = () => htmx.ajax("GET", `/cases/${page.dataset.case}/measurements${location.search}`, { swap: "none" });
-const state = () => htmx.trigger("#state", "state");
+const state = () => document.getElementById("state") && htmx.trigger("#state", "state");
 listen(`/cases/${page.dataset.case}/events`, { results: calmly(numbers), state: calmly(state, 200) });

@@ -1,5 +1,6 @@
 // The preview of a form: what its answers become is shown as they are given.
 import { answerByKey, showAsked, showKeys } from "./form.js";
+import { watchMarks } from "./mark.js";
 
 const form = document.getElementById("preview");
 const outcome = document.getElementById("outcome");
@@ -25,11 +26,13 @@ function refresh() {
 
 if (form) {
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("input", () => {
+  const changed = () => {
     refresh();
     clearTimeout(timer);
     timer = setTimeout(ask, 250);
-  });
+  };
+  watchMarks(form, changed);
+  form.addEventListener("input", changed);
   form.addEventListener("focusin", () => showKeys(form));
   document.addEventListener("keydown", (event) => answerByKey(form, event));
   refresh();

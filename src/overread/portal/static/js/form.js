@@ -194,9 +194,11 @@ class Reading {
     const entries = entriesOf(this.form);
     const made = new DOMParser().parseFromString(html, "text/html").getElementById("reading");
     if (!made) return;
-    this.section.replaceWith(made);
-    const stale = made.querySelector("#conflict");
-    const form = made.querySelector("form.form[novalidate]");
+    const { section } = this; // stays, since others watch it; what is in it is new
+    section.replaceChildren(...made.childNodes);
+    section.dataset.state = made.dataset.state;
+    const stale = section.querySelector("#conflict");
+    const form = section.querySelector("form.form[novalidate]");
     if (form) {
       fill(form, entries);
       if (!stale) sessionStorage.removeItem(this.key);
@@ -204,7 +206,7 @@ class Reading {
       sessionStorage.removeItem(this.key); // it is submitted, and shown
     }
     start();
-    made.querySelector("#conflict, #problems, #reading-notice")?.focus();
+    section.querySelector("#conflict, #problems, #reading-notice")?.focus();
   }
 
   watchConflict() {

@@ -48,7 +48,7 @@ class Marker {
     const stops = pictures.map((svg) => pick(svg, this.shape, given, () => this.end()));
     const viewer = pictures.length ? null : watchViewer(this.shape, given);
     if (!pictures.length && !viewer) {
-      this.status.textContent = "there is no image on this page yet: open the findings or the viewer first";
+      this.status.textContent = "no image is shown here that could be marked";
       return;
     }
     this.stop = () => {
