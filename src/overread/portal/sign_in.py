@@ -241,7 +241,7 @@ def _open(request: Request, portal: Portal, origin: str, person: Person) -> Sign
             problem = _objection(portal, session, user, address)
         if not problem:
             if before is not None:  # the browser is somebody's already, and will be this one's
-                users.close_session(session, now, token, before.account)
+                users.close_session(session, now, token, before.account, address=address)
             return users.open_session(
                 session, now, users.account_of(user), lasts.session,
                 most=lasts.session_limit, address=address,
@@ -358,7 +358,10 @@ def sign_out(
     if signed is not None:
         check_csrf(signed, csrf)
         with portal.database.write() as session:
-            users.close_session(session, portal.now(), token_of(request), signed.account)
+            users.close_session(
+                session, portal.now(), token_of(request), signed.account,
+                address=address_of(request),
+            )  # fmt: skip
         if signed.account.origin in portal.providers:
             left = f"?left={quote(signed.account.origin, safe='')}"
     response = RedirectResponse(f"/sign-in{left}", status_code=303)

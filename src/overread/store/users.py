@@ -466,7 +466,12 @@ def touch_session(session: Session, at: datetime, token: str, lasts: timedelta) 
         row.seen_at, row.expires_at = at, min(at + lasts, row.ends_at)
 
 
-def close_session(session: Session, at: datetime, token: str, account: Account) -> None:
+def close_session(
+    session: Session, at: datetime, token: str, account: Account, *, address: str = ""
+) -> None:
     """End a sign-in: its token is worth nothing from now on."""
+    row = session.get(tables.Session, _digest(token))
+    sign_in = row.id if row is not None else ""
     session.execute(delete(tables.Session).where(tables.Session.token_digest == _digest(token)))
-    record(session, at, account.name, "sign out", f"user {account.id}")
+    subject = f"user {account.id}"
+    record(session, at, account.name, "sign out", subject, address=address, sign_in=sign_in)
