@@ -9,12 +9,9 @@ const browser = await chromium.launch({
   args: ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"],
 });
 const page = await (await browser.newContext({ viewport: { width: 1280, height: 900 } })).newPage();
-const seen = { errors: [], sent: [] };
+const seen = { errors: [] };
 page.on("console", (message) => { if (message.type() === "error") seen.errors.push(message.text().slice(0, 300)); });
 page.on("pageerror", (error) => seen.errors.push(String(error).slice(0, 300)));
-page.on("request", (request) => {
-  if (request.url().includes("/routes/test")) seen.sent.push(request.postDataBuffer()?.length ?? 0);
-});
 
 await page.goto(`${plan.origin}/sign-in`);
 await page.fill("#name", plan.name);

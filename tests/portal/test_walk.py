@@ -70,6 +70,8 @@ DOORS: dict[str, Door] = {
     "GET /healthz": OPEN, "GET /readyz": OPEN, "GET /metrics": OPEN, "GET /static/{name}": OPEN,
     "GET /app-config.js": OPEN, "GET /{path:path}": OPEN, "GET /api/v1/openapi.json": OPEN,
     "HEAD /api/v1/openapi.json": OPEN,
+    # an EHR sends a browser here: it asks the EHR, and answers only a sign-in (tests of its own)
+    "GET /launch": OPEN, "GET /launch/back": OPEN,
     # the own account
     "GET /account": Door("account.see"), "POST /account/tokens": Door("account.see"),
     "POST /account/sessions/end": Door("account.see"),
@@ -92,6 +94,8 @@ DOORS: dict[str, Door] = {
     "GET /cases/{case_id}": CASE, "GET /cases/{case_id}/state": CASE,
     "GET /cases/{case_id}/events": CASE, "GET /cases/{case_id}/measurements": CASE,
     "GET /cases/{case_id}/viewer": CASE, "GET /cases/{case_id}/compare": CASE,
+    "GET /cases/{case_id}/turn/{result}": replace(CASE, misses=True),
+    "GET /cases/{case_id}/turn/{result}/{number}": replace(CASE, misses=True),
     "GET /api/v1/cases/{case_id}": Door("case.see", "case"),
     "GET /api/v1/cases/{case_id}/readings": Door("case.see", "case"),
     "GET /api/v1/cases/{case_id}/compare": Door("case.see", "case", True, query="a=x&b=y"),
@@ -322,7 +326,7 @@ def _about(world: World, session: Session, name: str, reader: User) -> dict[str,
     job = session.scalars(select(Job).where(Job.exam_id == root)).one()
     assert result is not None
     about = {
-        "case_id": root, "exam_id": root, "job_id": job.id, "result_id": result.id,
+        "case_id": root, "exam_id": root, "job_id": job.id, "result_id": result.id, "result": "seg",
         "study": image.study_uid, "series": image.series_uid, "instance": image.sop_instance_uid,
         "numbers": "1", "number": "1", "path": "7FE00010", "step": "mask", "name": name,
         "version": "1", "delivery_id": "0" * 32, "reading_id": "0" * 32, "provider": "none",

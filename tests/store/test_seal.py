@@ -47,7 +47,7 @@ def told(database: Database, *numbers: int) -> None:
 
 
 def seal_all(database: Database, now: datetime = NOW) -> list[Block]:
-    made = []
+    made: list[Block] = []
     while True:
         with database.read() as session:
             block = seal.next_block(session, now)

@@ -4,7 +4,8 @@ An event says that something changed, never what: the page then asks for its par
 address and with its own permission. So an event carries nothing of a patient.
 
 One poller in each portal process looks at the database every half second for whatever has
-listeners, and wakes them. As the database is all it looks at, any number of portals and workers may run.
+listeners, and wakes them. As the database is all it looks at, any number of portals and workers may
+run.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from overread.portal.state import Here
-from overread.store import cases
+from overread.store import cases, seal
 
 router = APIRouter(include_in_schema=False)
 
@@ -41,6 +41,16 @@ class Metrics:
             "overread_rows",
             "Rows of the store, by kind and state",
             ["kind", "state"],
+            registry=self.registry,
+        )
+        self.sealed = Gauge(
+            "overread_audit_block",
+            "Newest block of the chain over the audit",
+            registry=self.registry,
+        )
+        self.unsealed = Gauge(
+            "overread_audit_unsealed_rows",
+            "Rows of the audit that no block holds yet",
             registry=self.registry,
         )
 
@@ -100,6 +110,9 @@ def metrics(request: Request, portal: Here) -> Response:
     assert isinstance(kept, Metrics)  # noqa: S101 - build() has put it there
     with portal.database.read() as session:
         rows = cases.count_states(session)
+        standing = seal.standing(session)
+    kept.sealed.set(standing.block)
+    kept.unsealed.set(standing.unsealed)
     kept.counts.clear()
     for (kind, state), number in rows.items():
         kept.counts.labels(kind, state).set(number)

