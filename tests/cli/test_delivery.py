@@ -43,7 +43,7 @@ def test_deliveries_are_listed_held_and_tried_again(filled: Filled) -> None:
     with filled.database.write() as session:
         image = session.scalars(select(Instance.id)).first()
         assert image is not None
-        one = deliveries.order(session, image, "PACS", cause="route brain", why={}, at=AT)
+        one = deliveries.order(session, image, "PACS", cause="job 1", why={}, at=AT)
         one.state, one.error = "failed", "away"
     (listed,) = run(filled, "delivery", "list", "--state", "failed", "--destination", "PACS")
     assert (listed["id"], listed["error"]) == (one.id, "away")

@@ -54,7 +54,7 @@ def test_our_codes_are_the_standards() -> None:
     known = {
         value: meaning
         for values in concepts["DCM"].values()
-        for value, (meaning, *_) in dict(values).items()  # type: ignore[call-overload]
+        for value, (meaning, *_) in dict(values).items()  # type: ignore[call-overload]  # theirs is untyped
     }
     ours = [one for one in vars(dicom).values() if isinstance(one, Code) and one.scheme == "DCM"]
     assert len(ours) > 15

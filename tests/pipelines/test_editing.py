@@ -11,6 +11,7 @@ from overread.pipelines.check import order
 from overread.pipelines.definition import Pipeline
 from overread.pipelines.editing import EDITED, READS, Remeasuring, remeasuring
 from overread.pipelines.ports import signature
+from overread.validation.results import Measurements
 
 SEGMENT = {"number": 1, "label": "liver"}
 
@@ -35,7 +36,7 @@ def derive(steps: dict[str, Any], *results: str, edited: str = "seg") -> Remeasu
     )  # fmt: skip
     uses = {step.use for step in pipeline.steps.values()} - {"gone"}
     known = {name: signature(name, registry.load("operators", name)) for name in uses}
-    return remeasuring(pipeline, edited, known, [SEGMENT])
+    return remeasuring(pipeline, edited, known, Measurements, [SEGMENT])
 
 
 def test_the_mask_is_read_and_measured_and_no_model_is_run() -> None:
@@ -153,7 +154,8 @@ def test_measurements_of_something_else_are_not_made_again() -> None:
 def test_an_object_that_was_made_of_no_mask_is_not_measured() -> None:
     steps = {
         "ct": BEGIN["ct"],
-        "seg": {"use": "container", "in": {"series": "ct"}, "with": {"image": "x", "makes": "dicom"}},
+        "seg": {"use": "container", "in": {"series": "ct"},
+                "with": {"image": "x", "makes": "dicom"}},
         "volumes": {"use": "container", "in": {"series": "ct"},
                     "with": {"image": "y", "makes": "measurements"}},
     }  # fmt: skip

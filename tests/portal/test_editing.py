@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from sqlalchemy import func, select
 from starlette.testclient import TestClient
@@ -63,9 +61,9 @@ def test_an_edit_is_a_new_version_beside_the_models(
     with filled.database.read() as session:
         result = session.scalars(
             select(Result)
-                .join(User, User.id == Result.author)
-                .where(User.name == "rosa", Result.name == "seg")
-                .order_by(Result.version.desc())
+            .join(User, User.id == Result.author)
+            .where(User.name == "rosa", Result.name == "seg")
+            .order_by(Result.version.desc())
         ).first()
         assert result is not None
         model = session.get_one(Result, result.edits)

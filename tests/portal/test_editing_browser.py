@@ -20,7 +20,6 @@ from overread.portal import viewer
 from overread.store import users
 from overread.store.tables import Enrolment, Exam, Result
 from tests.conftest import ROOT
-from tests.engine.conftest import world  # noqa: F401 - a fixture
 from tests.engine.world import OVERREAD, THRESHOLD_STEPS, World, pipeline, wait
 from tests.portal.filled import TUMOUR, Patient, lesion, mr_slices
 from tests.portal.test_browser import CHROMIUM, port
@@ -55,6 +54,14 @@ def steps() -> dict[str, Any]:
 
 
 @pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A site that is not built yet."""
+    made = World(tmp_path / "site")
+    yield made
+    made.close()
+
+
+@pytest.fixture
 def site(world: World) -> Iterator[tuple[World, str, dict[str, str]]]:
     """Two exams of one patient, whole; the portal's origin; the cases by accession number."""
     listens = port()
@@ -83,7 +90,7 @@ def site(world: World) -> Iterator[tuple[World, str, dict[str, str]]]:
         rows = session.execute(
             select(Exam.accession, Enrolment.id).join(Enrolment, Enrolment.root_id == Exam.root_id)
         ).all()
-    yield world, origin, {accession: case for accession, case in rows}
+    yield world, origin, {row.accession: row.id for row in rows}
     portal.terminate()
     portal.wait(20)
 

@@ -44,6 +44,8 @@ class Door:
         anywhere at all.
     also : str
         Another action that is enough.
+    turns_away : bool
+        Whether what the walk asks is refused whoever asks: an EHR that the site does not name.
     misses : bool
         Whether the walk asks for something that is not there: 404 is an answer then.
     query : str
@@ -55,6 +57,7 @@ class Door:
     misses: bool = False
     query: str = ""
     also: str = ""
+    turns_away: bool = False
 
 
 OPEN = Door()
@@ -70,8 +73,8 @@ DOORS: dict[str, Door] = {
     "GET /healthz": OPEN, "GET /readyz": OPEN, "GET /metrics": OPEN, "GET /static/{name}": OPEN,
     "GET /app-config.js": OPEN, "GET /{path:path}": OPEN, "GET /api/v1/openapi.json": OPEN,
     "HEAD /api/v1/openapi.json": OPEN,
-    # an EHR sends a browser here: it asks the EHR, and answers only a sign-in (tests of its own)
-    "GET /launch": OPEN, "GET /launch/back": OPEN,
+    "GET /launch": Door("case.see", turns_away=True),
+    "GET /launch/back": Door("case.see", turns_away=True),
     # the own account
     "GET /account": Door("account.see"), "POST /account/tokens": Door("account.see"),
     "POST /account/sessions/end": Door("account.see"),
@@ -396,6 +399,7 @@ def test_who_may_comes_in_and_nobody_else(world: World, route: str) -> None:
             status, location, body = world.ask(person, method, path, door.query)
             # A body that is wrong may be told of before anything is looked for.
             says_nothing = status == 422 or (door.misses and status == 404)
+            says_nothing |= door.turns_away and status == 403
             refused = _is_refused(status, location) or (bool(door.of) and status == 404)
             if _allowed(actor, door, name) == refused and not says_nothing:
                 wrong.append(f"{person} on {name}: {status}")

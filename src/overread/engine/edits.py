@@ -34,6 +34,7 @@ from overread.store.archive import Archive
 from overread.store.edits import Base
 from overread.store.instances import keep_ours
 from overread.store.tables import Exam, Instance, Job, Result, new_id
+from overread.validation.results import Measurements
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ def _plan(made_by: Job, base: Base, site: SiteFolder) -> Remeasuring:
         definition,
         base.result.name,
         {name: known for name in uses if (known := _signature(name, site))},
+        Measurements,
         [plain(asdict(one)) for one in _numbered(base.segments, made_by)],
     )
 

@@ -11,7 +11,6 @@ from overread.dicom.volume import Mask, Probability
 from overread.pipelines.check import fits
 from overread.pipelines.definition import Pipeline, Step
 from overread.pipelines.ports import Signature
-from overread.validation.results import Measurements
 
 EDITED = "_edited"
 """Stands for the edited object among a step's inputs; no step can be called that."""
@@ -56,6 +55,7 @@ def remeasuring(
     pipeline: Pipeline,
     edited: str,
     operators: Mapping[str, Signature],
+    measurements: type,
     segments: Sequence[Mapping[str, Any]] = (),
 ) -> Remeasuring:
     """Derive how an edit of one of a pipeline's segmentations is measured.
@@ -73,6 +73,8 @@ def remeasuring(
         The step that wrote it.
     operators : mapping of str to Signature
         Those that the pipeline uses, by name.
+    measurements : type
+        What the results that are made again are.
     segments : sequence of mapping
         What the labels of the mask stand for, as plain data; passed on to the reading step.
     """
@@ -80,7 +82,7 @@ def remeasuring(
     mask, source = (steps[edited].in_.get(port) for port in ("mask", "source"))
     if mask not in steps or source not in steps:
         why = f"step {edited} was not made from a mask that measuring steps could be given"
-        return Remeasuring(None, dict.fromkeys(_measuring(pipeline, operators), why))
+        return Remeasuring(None, dict.fromkeys(_measuring(pipeline, operators, measurements), why))
     same = _same(steps, mask, operators)
     reading = Step(
         use=READS,
@@ -97,7 +99,7 @@ def remeasuring(
     }
     needed: set[str] = set()
     results, left_out = [], {}
-    for name in _measuring(pipeline, operators):
+    for name in _measuring(pipeline, operators, measurements):
         try:
             found = _needed(changed, name, operators, mask)
         except _Unfit as why:
@@ -114,10 +116,12 @@ def remeasuring(
     )
 
 
-def _measuring(pipeline: Pipeline, operators: Mapping[str, Signature]) -> list[str]:
+def _measuring(
+    pipeline: Pipeline, operators: Mapping[str, Signature], measurements: type
+) -> list[str]:
     """List the results that hold measurements."""
     return [
-        name for name in pipeline.results if _makes(pipeline.steps[name], operators) is Measurements
+        name for name in pipeline.results if _makes(pipeline.steps[name], operators) is measurements
     ]
 
 

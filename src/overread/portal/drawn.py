@@ -21,7 +21,7 @@ from overread.dicom.study import Instance as Image
 from overread.dicom.study import Series
 from overread.dicom.volume import Mask
 from overread.errors import Refused
-from overread.portal.opened import Opened
+from overread.portal.opened import NoSuchCase, Opened
 from overread.portal.state import Portal
 from overread.store import edits, visible
 from overread.store.tables import Exam, Instance, Result
@@ -51,8 +51,10 @@ def find(portal: Portal, session: Session, case: Opened, result_id: str) -> tupl
 
     Raises
     ------
+    NoSuchCase
+        There is none, or it is not for the one who asks.
     HTTPException
-        404 where there is none, or it is not for the one who asks; 409 where it cannot be read.
+        409 where it cannot be read.
     """
     result = session.scalar(
         select(Result)
@@ -67,7 +69,7 @@ def find(portal: Portal, session: Session, case: Opened, result_id: str) -> tupl
     )
     made = session.get(Instance, result.instance_id) if result is not None else None
     if result is None or made is None:
-        raise HTTPException(404, "there is no such segmentation of this case")
+        raise NoSuchCase("There is no such segmentation of this case")
     sources = edits.sources_of(session, result)
     archive = portal.archive
     try:
