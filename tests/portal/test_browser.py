@@ -267,7 +267,7 @@ def test_compressed_and_overlapping_segments_are_drawn(
         assert reader.post("/dicom-web/studies", content=body, headers=headers).status_code == 200
         series = str(made.dataset.SeriesInstanceUID)
         picture = tmp_path / f"{name}.png"
-        start = viewer.link(study, [source.uid, series], series)
+        start = viewer.Opening("", (study,), (source.uid, series), series).link
         seen = drive(origin, start=start, overlay=str(picture))
         (shown,) = seen["overlay"]["segmentations"]
         assert shown["segments"] == ["Enhancing tumour", "Core"]

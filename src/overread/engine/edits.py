@@ -65,6 +65,7 @@ def keep_edit(
     base: Base,
     author: str,
     at: datetime,
+    project: str = "",
 ) -> Edit:
     """Keep an edit that was checked (`overread.store.edits.check`), and order its measuring.
 
@@ -79,6 +80,8 @@ def keep_edit(
         What it is an edit of.
     author : str
         The user's id.
+    project : str
+        As whose case the exam was edited; empty where it is in none.
 
     Raises
     ------
@@ -96,12 +99,17 @@ def keep_edit(
     if before is not None:
         if before.author != author:
             raise Refused("this object is kept already, and is not an edit of yours")
+        if before.project != project:
+            raise Refused(
+                "this object is kept already, for another project; save it again from the viewer"
+            )
         return Edit(before, False, {})
     made_by = session.get_one(Job, base.result.job_id)
     exam = session.get_one(Exam, base.result.exam_id)
     plan = _plan(made_by, base, site)
     result = _version(base, instance, author, at)
-    drawn_before = edits.latest(session, base.result, author)
+    result.project = project
+    drawn_before = edits.latest(session, base.result, author, project)
     if drawn_before is not None:
         result.version = drawn_before.version + 1
     job = _job(made_by, plan, site, result, at)

@@ -223,6 +223,7 @@ def _sign(session: Session, job: Job, result: Result) -> None:
     edited = session.get_one(Result, job.edits)
     model = session.get_one(Result, edited.edits)
     result.author, result.version = edited.author, edited.version
+    result.project = edited.project
     result.model, result.model_version = edited.model, edited.model_version
     result.model_digest = edited.model_digest
     result.edits = session.scalar(
@@ -233,7 +234,8 @@ def _sign(session: Session, job: Job, result: Result) -> None:
 def supersede(session: Session, exam: Exam, result: Result) -> None:
     """Let a result take the place of its author's current one of that name, whatever the revision.
 
-    What a model made is superseded by what a model makes, an edit by an edit of the same reader.
+    What a model made is superseded by what a model makes, an edit by an edit of the same reader in the same
+    project.
     """
     current = session.scalars(
         select(Result)
@@ -242,6 +244,7 @@ def supersede(session: Session, exam: Exam, result: Result) -> None:
             Exam.root_id == exam.root_id,
             Result.name == result.name,
             Result.author == result.author,
+            Result.project == result.project,
             Result.superseded_by.is_(None),
             Result.job_id != result.job_id,
         )

@@ -67,8 +67,10 @@ def accept(
         raise Refused("the segmentation is compressed; save it uncompressed, or as RLE")
     header = encoded.header
     with portal.database.read() as session:
-        base = edits.find_base(session, _exams(request, session, signed, header), header)
+        projects = _projects(request, session, signed, header)
+        base = edits.find_base(session, projects, header)
         edits.check(session, portal.archive, header, base)
+        project = _one_of(projects[base.root_id])
         checked, name, root_ids = base.result.id, base.result.name, [base.root_id]
     with portal.database.write() as session:
         base = next(one for one in edits.bases(session, root_ids) if one.result.name == name)
@@ -82,6 +84,7 @@ def accept(
             base=base,
             author=signed.account.id,
             at=portal.now(),
+            project=project,
         )
         if edit.is_new:
             detail = {"edits": base.result.id, "version": edit.result.version}
@@ -89,8 +92,12 @@ def accept(
         return edit.result
 
 
-def _exams(request: Request, session: Session, signed: Signed, header: Dataset) -> list[str]:
-    """Return the exams that an edit may be of, by root.
+def _projects(
+    request: Request, session: Session, signed: Signed, header: Dataset
+) -> dict[str, list[str]]:
+    """Return the exams that an edit may be of, by root, each with the projects to edit it in.
+
+    An exam that is in no project has the one that is empty.
 
     Raises
     ------
@@ -98,14 +105,38 @@ def _exams(request: Request, session: Session, signed: Signed, header: Dataset) 
         There is none.
     """
     case = case_of(request, session)
-    drawn_on = [case.case.id] if case is not None else edits.drawn_on(session, header)
-    may_edit = [
-        root_id
-        for root_id in drawn_on
-        if may(signed.actor, "image.edit", projects=visible.projects_of(session, root_id)).yes
-    ]
-    if not may_edit:
+    if case is not None:
+        of_exams = {case.case.id: case.projects}
+    else:
+        drawn_on = edits.drawn_on(session, header)
+        of_exams = {one: sorted(visible.projects_of(session, one)) for one in drawn_on}
+    may_edit = {
+        root_id: [
+            one
+            for one in projects or [""]
+            if may(signed.actor, "image.edit", projects=[one] if one else []).yes
+        ]
+        for root_id, projects in of_exams.items()
+    }
+    found = {root_id: projects for root_id, projects in may_edit.items() if projects}
+    if not found:
         raise NotYours(
             "the segmentation was not drawn on images of a case that you may edit; nothing is kept"
         )
-    return may_edit
+    return found
+
+
+def _one_of(projects: list[str]) -> str:
+    """Return the project that an edit is made in.
+
+    Raises
+    ------
+    Refused
+        There are several: whose people are to see it is not guessed.
+    """
+    if len(projects) > 1:
+        raise Refused(
+            f"the exam is a case of several projects ({', '.join(projects)}); open the viewer from "
+            "the case that is meant, and save it there"
+        )
+    return projects[0]

@@ -7,7 +7,7 @@ no project it is the address itself, for those who hold their role for the whole
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
 
@@ -112,4 +112,7 @@ def find(
     if case is None:
         raise NoSuchCase("There is no such case")
     project = portal.site.projects.get(enrolment.project) if enrolment is not None else None
-    return Opened(case, enrolment, project, visible.sight(signed.actor))
+    sight = visible.sight(signed.actor)
+    if enrolment is not None:
+        sight = replace(sight, project=enrolment.project)
+    return Opened(case, enrolment, project, sight)

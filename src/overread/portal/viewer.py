@@ -119,7 +119,7 @@ def opening(session: Session, case: Opened, over: str = "", mode: str = "") -> O
     first = made.series_uid if made is not None else _largest(series)
     if made is not None:
         uids.append(first)
-    before = history.before(session, case.case)
+    before = history.before(session, case.case, case.sight)
     if case.page.prior and not mode and before is not None and before.study_uid != study_uid:
         earlier = cases.images(session, before)
         studies += [before.study_uid] if earlier else []

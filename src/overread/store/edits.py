@@ -187,8 +187,8 @@ def _images(uids: Sequence[str]) -> Any:
     )
 
 
-def latest(session: Session, base: Result, author: str) -> Result | None:
-    """Return an author's current edit of a result, or of one that it has superseded."""
+def latest(session: Session, base: Result, author: str, project: str = "") -> Result | None:
+    """Return an author's current edit of a result in a project, or of one that it superseded."""
     root = select(Exam.root_id).where(Exam.id == base.exam_id).scalar_subquery()
     return session.scalars(
         select(Result)
@@ -197,6 +197,7 @@ def latest(session: Session, base: Result, author: str) -> Result | None:
             Exam.root_id == root,
             Result.name == base.name,
             Result.author == author,
+            Result.project == project,
             Result.superseded_by.is_(None),
         )
         .order_by(Result.version.desc())

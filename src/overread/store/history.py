@@ -133,12 +133,17 @@ def _place(visit: Visit) -> tuple[bool, str, str]:
     return visit.at is None, visit.at.isoformat() if visit.at else "", visit.case.id
 
 
-def before(session: Session, case: Case) -> Exam | None:
-    """Return the exam before this one: the same patient's for the same pipeline, by study date."""
+def before(session: Session, case: Case, seen: Sight) -> Exam | None:
+    """Return the exam before this one that is seen: the same patient's, by study date.
+
+    It is for the same pipeline, as all of a history is.
+    """
     here = day(case.exam.study_date)
     dated = [
         (when, one)
-        for one in session.scalars(select(Exam).where(*_others(case.exam)))
+        for one in session.scalars(
+            select(Exam).where(*_others(case.exam), visible.exams(seen.cases))
+        )
         if here is not None and (when := day(one.study_date)) is not None and when < here
     ]
     return max(dated, key=lambda pair: (pair[0], pair[1].root_id))[1] if dated else None

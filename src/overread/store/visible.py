@@ -2,8 +2,9 @@
 
 A project's people see the project's cases: the exams that are enrolled in it, with the images of
 their studies. What is in no project is for those who hold their role for the whole site. What a
-reader has edited is for that reader, and for those who see the readings of others: else one reader
-would be led by another.
+reader has edited is for that reader, and for those who see the readings of others in the project
+that it was edited in: else one reader would be led by another. Who has to read the same case sees
+neither before the own reading of it is submitted.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, and_, or_, select, true
 from sqlalchemy.orm import Session, aliased
 
-from overread.store.tables import Enrolment, Exam, ExamInstance, Instance, Result
-from overread.validation.permissions import Actor, Reach, reach
+from overread.store.tables import Enrolment, Exam, ExamInstance, Instance, Job, Reading, Result
+from overread.validation.permissions import ACTIONS, Actor, Reach, reach
+from overread.validation.reading import TO_DO
+
+_READS = ACTIONS["reading.give"]
 
 
 @dataclass(frozen=True)
@@ -30,17 +34,25 @@ class Sight:
         Where cases and their images are seen.
     edits : Reach
         Where what others have edited is seen, too.
+    reads : bool
+        Whether this may be somebody who has cases to read.
+    project : str or None
+        As whose case an exam is looked at: of the edits only those of that project are seen, and
+        those that were made outside of any. None for all.
     """
 
     user_id: str
     cases: Reach
     edits: Reach
+    reads: bool = False
+    project: str | None = None
 
 
 def sight(actor: Actor | None) -> Sight:
     """Say how far an actor sees; nowhere, where nobody has signed in."""
     user_id = actor.id if actor is not None else ""
-    return Sight(user_id, reach(actor, "image.see"), reach(actor, "reading.see"))
+    gives = actor is not None and any(one.role in _READS.roles for one in actor.grants)
+    return Sight(user_id, reach(actor, "image.see"), reach(actor, "reading.see"), gives)
 
 
 def exams(where: Reach) -> ColumnElement[bool]:
@@ -54,7 +66,15 @@ def exams(where: Reach) -> ColumnElement[bool]:
 
 def results(seen: Sight) -> ColumnElement[bool]:
     """Return the condition that a result is seen: its exam is, and it is no edit of another's."""
-    return _of_exam(seen.cases) & (_of_model_or(seen) | _of_exam(seen.edits))
+    shown = _of_model_or(seen) | _of_others(seen)
+    if seen.project is not None:
+        shown &= Result.project.in_(["", seen.project])
+    return _of_exam(seen.cases) & shown
+
+
+def jobs(seen: Sight) -> ColumnElement[bool]:
+    """Return the condition that what a job has made is seen: it measures no edit that is not."""
+    return Job.edits.is_(None) | Job.edits.in_(select(Result.id).where(results(seen)))
 
 
 def instances(seen: Sight) -> ColumnElement[bool]:
@@ -66,14 +86,14 @@ def instances(seen: Sight) -> ColumnElement[bool]:
     within = (
         true() if seen.cases.everywhere else or_(_is_of_study(exams(seen.cases)), _is_made(seen))
     )
-    if seen.edits.everywhere:
+    if seen.edits.everywhere and not seen.reads:
         return within
     of_another = (
         select(Result.id)
         .where(
             Result.instance_id == Instance.id,
             ~_of_model_or(seen),
-            ~_of_exam(seen.edits),
+            ~_of_others(seen),
         )
         .exists()
     )
@@ -116,6 +136,26 @@ def _is_made(seen: Sight) -> ColumnElement[bool]:
 
 def _of_model_or(seen: Sight) -> ColumnElement[bool]:
     return Result.author.in_(["", seen.user_id])
+
+
+def _of_others(seen: Sight) -> ColumnElement[bool]:
+    """Return the condition that a result was edited where others' edits are seen."""
+    where = true() if seen.edits.everywhere else Result.project.in_(sorted(seen.edits.projects))
+    if not seen.reads:
+        return where
+    to_read = (
+        select(Reading.id)
+        .join(Enrolment, Enrolment.id == Reading.enrolment_id)
+        .join(Exam, Exam.root_id == Enrolment.root_id)
+        .where(
+            Exam.id == Result.exam_id,
+            Enrolment.project == Result.project,
+            Reading.reader_id == seen.user_id,
+            Reading.state.in_(TO_DO),
+        )
+        .exists()
+    )
+    return where & ~to_read
 
 
 def _of_exam(where: Reach) -> ColumnElement[bool]:

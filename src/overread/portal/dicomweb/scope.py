@@ -77,7 +77,7 @@ def _exams(request: Request, session: Session) -> list[str]:
         return roots
     case = case_of(request, session)
     assert case is not None  # noqa: S101 - the address names one
-    before = history.before(session, case.case)
+    before = history.before(session, case.case, case.sight)
     roots = [case.case.id] + ([before.root_id] if before is not None else [])
     if len(_KNOWN) >= _MOST_KNOWN:
         _KNOWN.clear()

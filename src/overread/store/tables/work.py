@@ -122,6 +122,9 @@ class Result(Base):
     that author's own, and no other's."""
     edits: Mapped[str | None] = mapped_column(default=None)
     """The result that this one is an edit of."""
+    project: Mapped[str] = mapped_column(default="", server_default="")
+    """The project as whose case the exam was open when it was edited: others' people do not see it.
+    Empty where a pipeline made it, and where the exam was in no project."""
     created_at: Mapped[datetime]
 
 

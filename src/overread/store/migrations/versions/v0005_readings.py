@@ -114,6 +114,7 @@ def upgrade() -> None:
     op.create_index("ix_result_instance_id", "result", ["instance_id"])
     op.add_column("result", sa.Column("author", sa.String(), nullable=False, server_default=""))
     op.add_column("result", sa.Column("edits", sa.String()))
+    op.add_column("result", sa.Column("project", sa.String(), nullable=False, server_default=""))
     op.add_column("job", sa.Column("edits", sa.String()))
     op.add_column("audit", sa.Column("address", sa.String(), nullable=False, server_default=""))
     op.add_column("audit", sa.Column("session", sa.String(), nullable=False, server_default=""))
@@ -233,7 +234,7 @@ def downgrade() -> None:
     op.drop_table("failed_sign_in")
     _drop_lists()
     for name, columns in {
-        "audit": ("session", "address"), "job": ("edits",), "result": ("edits", "author"),
+        "audit": ("session", "address"), "job": ("edits",), "result": ("project", "edits", "author"),
     }.items():  # fmt: skip
         for column in columns:
             op.drop_column(name, column)
