@@ -73,7 +73,7 @@ def test_an_exam_without_a_date_comes_last(filler: Filler, date: str) -> None:
         visits = of(session, filler, "first")
         assert accessions(visits) == ["1", "0"]
         assert visits[1].at is None
-        assert history.before(session, case(session, filler, "undated")) is None
+        assert history.before(session, case(session, filler, "undated"), EVERYWHERE) is None
 
 
 def test_a_file_that_cannot_be_read_hides_no_exam(filler: Filler) -> None:
@@ -151,7 +151,7 @@ def test_the_exam_before(filler: Filler) -> None:
     for date in ("20250301", "20250601", "20260301"):
         filler.exam(date, accession=date, date=date)
     with filler.filled.database.read() as session:
-        prior = history.before(session, case(session, filler, "20260301"))
+        prior = history.before(session, case(session, filler, "20260301"), EVERYWHERE)
         assert prior is not None
         assert prior.accession == "20250601"
-        assert history.before(session, case(session, filler, "20250301")) is None
+        assert history.before(session, case(session, filler, "20250301"), EVERYWHERE) is None

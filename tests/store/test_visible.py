@@ -46,7 +46,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
         session.add(
             Result(
                 **{**same, "id": "e" * 32, "name": "edit", "instance_id": edit.id,
-                   "author": "id of rosa", "edits": seg.id}
+                   "author": "id of rosa", "edits": seg.id, "project": "liver"}
             )
         )  # fmt: skip
         return Kept(filled, edit.id)

@@ -26,6 +26,12 @@ SEGMENTATIONS = (str(SegmentationStorage), "1.2.840.10008.5.1.4.1.1.66.7")
 SAME_DIRECTION = 1e-4
 """How far direction cosines of segmentation and images may differ."""
 
+_IDENTIFYING = ("PatientID", "StudyInstanceUID")
+_IF_SAID = ("IssuerOfPatientID", "PatientBirthDate", "AccessionNumber")
+"""What says whose images and which exam's these are; the second as far as the object has it."""
+
+_UID = re.compile(r"[0-9.]{1,64}")
+
 _UNNAMED = re.compile(r"(?i)\s*(segment\s*[0-9]*)?\s*")
 """What viewers call a segment that nobody has named."""
 
@@ -89,8 +95,12 @@ def _check(header: Dataset, source: Series, segments: Sequence[Segment]) -> None
         raise Refused("the object is no Segmentation; an edit is stored as one (Modality SEG)")
     if header.get("SegmentationType") == "FRACTIONAL":
         raise Refused("the segmentation holds probabilities; an edit is BINARY or LABELMAP")
-    for keyword in ("PatientID", "StudyInstanceUID"):
-        if str(header.get(keyword) or "") != str(source.header.get(keyword) or ""):
+    for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):
+        if not _UID.fullmatch(str(header.get(keyword) or "")):
+            raise Refused(f"the segmentation's {keyword} is no UID; save it again from the viewer")
+    for keyword in (*_IDENTIFYING, *_IF_SAID):
+        said, meant = (str(one.get(keyword) or "") for one in (header, source.header))
+        if said != meant and (said or keyword in _IDENTIFYING):
             raise Refused(
                 f"the segmentation's {keyword} is not that of the images that it was drawn on"
             )

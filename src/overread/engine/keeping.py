@@ -234,8 +234,8 @@ def _sign(session: Session, job: Job, result: Result) -> None:
 def supersede(session: Session, exam: Exam, result: Result) -> None:
     """Let a result take the place of its author's current one of that name, whatever the revision.
 
-    What a model made is superseded by what a model makes, an edit by an edit of the same reader in the same
-    project.
+    What a model made is superseded by what a model makes, an edit by an edit of the same reader in
+    the same project.
     """
     current = session.scalars(
         select(Result)

@@ -70,6 +70,7 @@ def accept(
         projects = _projects(request, session, signed, header)
         base = edits.find_base(session, projects, header)
         edits.check(session, portal.archive, header, base)
+        edits.check_own_series(session, header, signed.account.id)
         project = _one_of(projects[base.root_id])
         checked, name, root_ids = base.result.id, base.result.name, [base.root_id]
     with portal.database.write() as session:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,9 +39,9 @@ LARGEST = 2 * 10**6
 """Bytes of a request, where `_LARGER` says nothing else."""
 
 _LARGER: dict[str, float] = {
-    "/dicom-web/": math.inf,  # objects are read one by one, each with a limit of its own
-    "/routes": 256 * 10**6,  # files to try the routes on
-    "/api/v1/routes": 256 * 10**6,
+    r"(/cases/[^/]+)?/dicom-web/": math.inf,  # read one by one, each with a limit of its own
+    r"/routes": 256 * 10**6,  # files to try the routes on
+    r"/api/v1/routes": 256 * 10**6,
 }
 """By how a path begins: bytes of a request there."""
 
@@ -106,7 +107,7 @@ class Guard:
             await send(message)
 
         most = next(
-            (size for path, size in _LARGER.items() if scope["path"].startswith(path)), LARGEST
+            (size for path, size in _LARGER.items() if re.match(path, scope["path"])), LARGEST
         )
         refusal, status = self._refusal(scope), 403
         if not refusal and _length(Headers(scope=scope)) > most:

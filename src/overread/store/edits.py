@@ -171,6 +171,26 @@ def check(session: Session, archive: Archive, header: Dataset, base: Base) -> No
     check_edited(header, Series(tuple(Image(header) for header in headers)), base.segments)
 
 
+def check_own_series(session: Session, header: Dataset, author: str) -> None:
+    """Refuse an edit that would stand in a series of images, of a model's, or of another reader's.
+
+    Raises
+    ------
+    Refused
+        The series is taken.
+    """
+    own = select(Result.id).where(Result.instance_id == Instance.id, Result.author == author)
+    taken = select(Instance.id).where(
+        Instance.series_uid == str(header.get("SeriesInstanceUID", "")),
+        (Instance.study_uid != str(header.get("StudyInstanceUID", ""))) | ~own.exists(),
+    )
+    if session.scalar(taken.limit(1)) is not None:
+        raise Refused(
+            "the segmentation's series is that of other objects; save it again from the viewer, "
+            "which gives it a series of its own"
+        )
+
+
 def sources_of(session: Session, result: Result) -> list[Instance]:
     """List the images of the series that a segmentation was made from, most of its sources."""
     rows = session.scalars(_images(result.sources)).all()

@@ -110,11 +110,13 @@ def get_log(portal: Here, signed: MaySee, job_id: str) -> list[nouns.StepLog]:
     },
     response_class=Response,
 )
-def get_file(portal: Here, signed: MaySee, *, job_id: str, step: str, name: str) -> Response:
+def get_file(
+    request: Request, portal: Here, signed: MaySee, *, job_id: str, step: str, name: str
+) -> Response:
     """Give a file that a step of a job made, as long as the job's work folder is kept."""
     with portal.database.read() as session, refusing(404):
         job = job_within(session, signed, "job.see", job_id)
-        recorded = artifacts.recorded(session, job, step)
+        recorded = artifacts.recorded(session, job, step, sight_of(request))
     try:
         return artifacts.send(portal, job, step, name, recorded)
     except (FileNotFoundError, StepFailed) as error:

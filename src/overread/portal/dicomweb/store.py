@@ -60,11 +60,11 @@ class _Answer:
 
 
 class _Parts:
-    """Collects the parts of a multipart body as they come in."""
+    """Collects the parts of a multipart body as they come in, each of ``most`` bytes at most."""
 
-    def __init__(self, boundary: str) -> None:
+    def __init__(self, boundary: str, most: int) -> None:
         self.done: list[bytes] = []
-        self._part = bytearray()
+        self._part, self._most = bytearray(), most
         self._parser = MultipartParser(
             boundary,
             {"on_part_begin": self._begin, "on_part_data": self._data, "on_part_end": self._end},
@@ -85,31 +85,32 @@ class _Parts:
         self._part = bytearray()
 
     def _data(self, data: bytes, start: int, end: int) -> None:
-        _add(self._part, data[start:end])
+        _add(self._part, data[start:end], self._most)
 
     def _end(self) -> None:
         self.done.append(bytes(self._part))
         self._part = bytearray()
 
 
-def _add(part: bytearray, data: bytes) -> None:
-    if len(part) + len(data) > _LARGEST:
-        raise HTTPException(413, f"an object of more than {_LARGEST} bytes; send it by C-STORE")
+def _add(part: bytearray, data: bytes, most: int) -> None:
+    if len(part) + len(data) > most:
+        advice = "; send it by C-STORE" if most == _LARGEST else ""
+        raise HTTPException(413, f"an object of more than {most} bytes{advice}")
     part += data
 
 
-async def _objects(request: Request) -> AsyncIterator[bytes]:
+async def _objects(request: Request, most: int) -> AsyncIterator[bytes]:
     kind, parameters = parse_content_type(request.headers.get("content-type", ""))
     if kind == DICOM:
         whole = bytearray()
         async for chunk in request.stream():
-            _add(whole, chunk)
+            _add(whole, chunk, most)
         yield bytes(whole)
         return
     inner = parameters.get("type", DICOM).lower()
     if kind != MULTIPART or not parameters.get("boundary") or inner != DICOM:
         raise HTTPException(415, f'expected multipart/related; type="{DICOM}" with a boundary')
-    parts = _Parts(parameters["boundary"])
+    parts = _Parts(parameters["boundary"], most)
     try:
         async for chunk in request.stream():
             parts.write(chunk)
@@ -132,9 +133,10 @@ async def store_objects(
 ) -> Response:
     """Keep the objects of the request; each is answered for."""
     takes = _what_is_taken(request, portal, signed)
+    most = edits.LARGEST if takes is _edit_one else _LARGEST
     answers = [
         await run_in_threadpool(takes, portal, request, signed, data, study)
-        async for data in _objects(request)
+        async for data in _objects(request, most)
     ]
     if not answers:
         raise HTTPException(400, "the request holds no object")

@@ -20,7 +20,9 @@ from sqlalchemy.orm import Session
 from overread.engine.folders import JobFolder, JobFolders
 from overread.errors import StepFailed, UsageError
 from overread.portal.state import Portal
+from overread.store import visible
 from overread.store.tables import Job, StepRun
+from overread.store.visible import Sight
 
 LARGEST = 2_000_000_000
 """Bytes of a file that is sent."""
@@ -40,14 +42,24 @@ def folder_of(portal: Portal, job: Job) -> JobFolder:
     return folder
 
 
-def recorded(session: Session, job: Job, step: str) -> Files:
+def recorded(session: Session, job: Job, step: str, seen: Sight) -> Files:
     """Return the files that the latest run of a step that has made any is recorded to have made.
+
+    Parameters
+    ----------
+    seen : Sight
+        Of the one who asks: what an edit's job has made is the edit once more.
 
     Raises
     ------
     UsageError
-        The job has no such step, or it has made nothing.
+        The job has no such step, or it has made nothing, or nothing that is seen.
     """
+    if session.scalar(select(Job.id).where(Job.id == job.id, visible.jobs(seen))) is None:
+        raise UsageError(
+            f"job {job.id[:8]} measures a reader's edit; what it has made is for that reader, and "
+            "for who may see the readings of others"
+        )
     rows = session.scalars(
         select(StepRun)
         .where(StepRun.job_id == job.id, StepRun.name == step)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from overread.engine.folders import JobFolder
@@ -127,8 +128,9 @@ def _page(  # noqa: PLR0917 - a page, of a job, in a session
 ) -> Response:
     exam = session.get_one(Exam, job.exam_id)
     steps = jobs_kept.steps(session, job.id)
-    sight = sight_of(request)
-    results = [one for one in jobs_kept.results(session, job.id) if _is_seen(sight, one)]
+    made = select(Result.id).where(Result.job_id == job.id, visible.results(sight_of(request)))
+    seen = set(session.scalars(made))
+    results = [one for one in jobs_kept.results(session, job.id) if one.id in seen]
     context = {
         "signed": signed,
         "job": job,
@@ -144,10 +146,6 @@ def _page(  # noqa: PLR0917 - a page, of a job, in a session
     }
     status = 409 if problem else 200
     return portal.templates.TemplateResponse(request, "job.html", context, status_code=status)
-
-
-def _is_seen(sight: visible.Sight, result: Result) -> bool:
-    return not result.author or sight.edits.everywhere or result.author == sight.user_id
 
 
 def _cases(session: Session, signed: Signed, exam: Exam) -> list[Enrolment]:
@@ -240,7 +238,7 @@ def _opened(portal: Portal, signed: Signed, job_id: str, step: str) -> tuple[Job
     """
     with portal.database.read() as session:
         job = find(session, signed, job_id)
-        return job, artifacts.recorded(session, job, step)
+        return job, artifacts.recorded(session, job, step, visible.sight(signed.actor))
 
 
 _GONE = (UsageError, FileNotFoundError, StepFailed)

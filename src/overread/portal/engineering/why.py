@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -13,7 +14,7 @@ from overread.errors import UsageError
 from overread.portal.auth import require
 from overread.portal.state import Here, Portal
 from overread.store import visible
-from overread.store.tables import Exam
+from overread.store.tables import Exam, Instance
 from overread.store.users import Signed
 from overread.store.way import way
 from overread.validation.permissions import reach
@@ -43,13 +44,21 @@ def way_of(portal: Portal, signed: Signed, accession: str) -> dict[str, Any]:
 
 
 def _is_within(session: Session, signed: Signed, accession: str) -> bool:
-    """Say whether all that came under an accession number is within reach; else it is not shown."""
+    """Say whether all that came under an accession number is within reach; else it is not shown.
+
+    Images count as well as exams: they may be of another patient, and of no exam.
+    """
     where = reach(signed.actor, "exam.why")
     if where.everywhere:
         return True
+    seen = replace(visible.sight(signed.actor), cases=where)
+    came = select(Instance.id).where(Instance.accession == accession, Instance.standing != "ours")
     every = select(Exam.id).where(Exam.accession == accession)
-    beyond = session.scalar(every.where(~visible.exams(where)).limit(1))
-    return beyond is None and session.scalar(every.limit(1)) is not None
+    beyond = (
+        session.scalar(every.where(~visible.exams(where)).limit(1)) is not None
+        or session.scalar(came.where(~visible.instances(seen)).limit(1)) is not None
+    )
+    return not beyond and session.scalar(every.limit(1)) is not None
 
 
 @router.get("/why")

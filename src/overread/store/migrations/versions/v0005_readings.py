@@ -234,7 +234,8 @@ def downgrade() -> None:
     op.drop_table("failed_sign_in")
     _drop_lists()
     for name, columns in {
-        "audit": ("session", "address"), "job": ("edits",), "result": ("project", "edits", "author"),
+        "audit": ("session", "address"), "job": ("edits",),
+        "result": ("project", "edits", "author"),
     }.items():  # fmt: skip
         for column in columns:
             op.drop_column(name, column)
