@@ -33,6 +33,7 @@ from overread.store import edits
 from overread.store.archive import Archive
 from overread.store.edits import Base
 from overread.store.instances import keep_ours
+from overread.store.studies import OF_STUDY
 from overread.store.tables import Exam, Instance, Job, Result, new_id
 from overread.validation.results import Measurements
 
@@ -104,6 +105,7 @@ def keep_edit(
                 "this object is kept already, for another project; save it again from the viewer"
             )
         return Edit(before, False, {})
+    _as_its_images(session, instance, base)
     made_by = session.get_one(Job, base.result.job_id)
     exam = session.get_one(Exam, base.result.exam_id)
     plan = _plan(made_by, base, site)
@@ -119,6 +121,16 @@ def keep_edit(
     session.add(result)
     session.flush()
     return Edit(result, True, plan.left_out)
+
+
+def _as_its_images(session: Session, instance: Instance, base: Base) -> None:
+    """Let the index say of whom an edit is what it says of its images, whatever a viewer wrote.
+
+    Else whoever stores one could have a study found under another name, date or number.
+    """
+    for image in edits.sources_of(session, base.result)[:1]:
+        for name in OF_STUDY:
+            setattr(instance, name, getattr(image, name))
 
 
 def _plan(made_by: Job, base: Base, site: SiteFolder) -> Remeasuring:

@@ -22,10 +22,11 @@ SHOWN = ("kept", "ours", "fetched")
 
 Level = Literal["study", "series", "instance"]
 
-_STUDY = [
+OF_STUDY = [
     "study_uid", "patient_id", "issuer", "patient_name", "patient_birth_date", "patient_sex",
     "accession", "study_id", "study_date", "study_time", "study_description",
 ]  # fmt: skip
+"""Columns of an instance that say of which study, and whose, it is."""
 _SERIES = [
     "series_uid", "modality", "series_number", "series_description", "series_date", "series_time",
     "body_part",
@@ -140,12 +141,12 @@ def search(
     """
     conditions = [*_where(matches, modalities), seen]
     if level == "instance":
-        names = [*_STUDY, *_SERIES, *_INSTANCE]
+        names = [*OF_STUDY, *_SERIES, *_INSTANCE]
         rows: Select[Any] = select(*(getattr(Instance, name) for name in names)).where(*conditions)
         rows = rows.order_by(Instance.study_uid, Instance.series_uid, Instance.id)
         answer = session.execute(rows.limit(limit).offset(offset))
         return [Found(dict(zip(names, row, strict=True))) for row in answer]
-    return _grouped(session, level, conditions, limit, offset)
+    return _grouped(session, level, conditions, limit, offset, seen)
 
 
 def _grouped(
@@ -154,10 +155,11 @@ def _grouped(
     conditions: Sequence[ColumnElement[bool]],
     limit: int = 1000,
     offset: int = 0,
+    seen: ColumnElement[bool] | None = None,
 ) -> list[Found]:
     # Not by issuer: what we make of an image has none where only the sender's default gave one.
     keys = ["study_uid", "patient_id"] + (["series_uid"] if level == "series" else [])
-    names = _STUDY + (_SERIES if level == "series" else [])
+    names = OF_STUDY + (_SERIES if level == "series" else [])
     columns = [
         getattr(Instance, name) if name in keys else sql.max(getattr(Instance, name)).label(name)
         for name in names
@@ -169,7 +171,9 @@ def _grouped(
         .order_by(sql.max(Instance.study_date).desc(), Instance.study_uid, sql.min(Instance.id))
     )
     rows_ = session.execute(grouped.limit(limit).offset(offset)).all()
-    present = _modalities(session, [row[0] for row in rows_]) if level == "study" else {}
+    present = {}
+    if level == "study":
+        present = _modalities(session, [row[0] for row in rows_], seen)
     return [
         Found(
             dict(zip(names, row, strict=False)),
@@ -182,11 +186,15 @@ def _grouped(
 
 
 def _modalities(
-    session: Session, study_uids: Sequence[str]
+    session: Session, study_uids: Sequence[str], seen: ColumnElement[bool] | None
 ) -> dict[tuple[str, str], tuple[str, ...]]:
     rows = session.execute(
         select(Instance.study_uid, Instance.patient_id, Instance.modality)
-        .where(Instance.study_uid.in_(study_uids), Instance.standing.in_(SHOWN))
+        .where(
+            Instance.study_uid.in_(study_uids),
+            Instance.standing.in_(SHOWN),
+            *([] if seen is None else [seen]),
+        )
         .distinct()
         .order_by(Instance.modality)
     )

@@ -13,6 +13,7 @@ from pydicom.uid import (
     MultiFrameSingleBitSecondaryCaptureImageStorage,
     SecondaryCaptureImageStorage,
 )
+from starlette.testclient import TestClient
 
 from overread.dicom.provenance import derive_uid
 
@@ -44,6 +45,13 @@ def stow_body(*files: bytes) -> tuple[bytes, dict[str, str]]:
     )
     kind = f'multipart/related; type="application/dicom"; boundary="{BOUNDARY}"'
     return body + b"--" + BOUNDARY.encode() + b"--\r\n", {"content-type": kind}
+
+
+def store(client: TestClient, *files: bytes) -> None:
+    """Store files; those who sign in as staff may."""
+    body, headers = stow_body(*files)
+    answer = client.post("/dicom-web/studies", content=body, headers=headers)
+    assert answer.status_code == 200, answer.text
 
 
 def url_of(dataset: Dataset) -> str:
