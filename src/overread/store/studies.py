@@ -146,16 +146,17 @@ def search(
         rows = rows.order_by(Instance.study_uid, Instance.series_uid, Instance.id)
         answer = session.execute(rows.limit(limit).offset(offset))
         return [Found(dict(zip(names, row, strict=True))) for row in answer]
-    return _grouped(session, level, conditions, limit, offset, seen)
+    return _grouped(session, level, conditions, seen=seen, limit=limit, offset=offset)
 
 
 def _grouped(
     session: Session,
     level: Level,
     conditions: Sequence[ColumnElement[bool]],
+    *,
+    seen: ColumnElement[bool] | None = None,
     limit: int = 1000,
     offset: int = 0,
-    seen: ColumnElement[bool] | None = None,
 ) -> list[Found]:
     # Not by issuer: what we make of an image has none where only the sender's default gave one.
     keys = ["study_uid", "patient_id"] + (["series_uid"] if level == "series" else [])

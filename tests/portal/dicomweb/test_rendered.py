@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from overread.portal.dicomweb import picture as portal_picture
 from overread.portal.dicomweb import rendered
 from overread.store.tables import Audit, Instance
-from tests.portal.dicomweb.web import encode, image, stow_body, url_of
+from tests.portal.dicomweb.web import encode, image, store, url_of
 from tests.portal.filled import Filled, as_file
 from tests.portal.radiograph import radiograph
 

@@ -25,12 +25,15 @@ def upgrade() -> None:
         "INSERT INTO held_role (user_id, role, project) SELECT id, "
         "CASE role WHEN 'admin' THEN 'administrator' ELSE role END, '' FROM \"user\""
     )
-    with op.batch_alter_table("user") as table:
-        table.drop_column("role")
-        table.add_column(sa.Column("origin", sa.String(), nullable=False, server_default="local"))
-        table.add_column(sa.Column("subject", sa.String(), nullable=False, server_default=""))
-        table.add_column(sa.Column("groups", sa.JSON(), nullable=False, server_default="[]"))
-        table.add_column(sa.Column("email", sa.String(), nullable=False, server_default=""))
+    # Not in a batch: that makes the table anew on SQLite, and rows refer to the old one's.
+    op.drop_column("user", "role")
+    for name, kind, default in (
+        ("origin", sa.String(), "local"),
+        ("subject", sa.String(), ""),
+        ("groups", sa.JSON(), "[]"),
+        ("email", sa.String(), ""),
+    ):
+        op.add_column("user", sa.Column(name, kind, nullable=False, server_default=default))
     # Whoever is signed in signs in again: the old rows do not say when they end.
     op.drop_table("session")
     op.create_table(
@@ -228,6 +231,16 @@ def _drop_chain() -> None:
 
 
 def downgrade() -> None:
+    connection = op.get_bind()
+    kept = connection.scalar(
+        sa.text("SELECT (SELECT count(*) FROM reading) + "
+                "(SELECT count(*) FROM result WHERE author <> '')")
+    )  # fmt: skip
+    if kept:
+        raise ValueError(
+            f"revision 0004 has no place for {kept} readings and readers' edits that are here; "
+            "bring back the backup that was made before the upgrade"
+        )
     _drop_chain()
     op.drop_index("ix_result_instance_id", "result")
     op.drop_index("ix_exam_instance_instance_id", "exam_instance")
@@ -253,10 +266,12 @@ def downgrade() -> None:
         sa.Column("seen_at", WHEN, nullable=False),
         sa.Column("expires_at", WHEN, nullable=False),
     )
-    with op.batch_alter_table("user") as table:
-        table.add_column(sa.Column("role", sa.String(), nullable=False, server_default="reader"))
-        table.drop_column("email")
-        table.drop_column("groups")
-        table.drop_column("subject")
-        table.drop_column("origin")
+    op.add_column("user", sa.Column("role", sa.String(), nullable=False, server_default="reader"))
+    for role, held in (("engineer", "engineer"), ("admin", "administrator")):
+        op.execute(
+            f"UPDATE \"user\" SET role = '{role}' WHERE id IN "  # noqa: S608 - the two above
+            f"(SELECT user_id FROM held_role WHERE role = '{held}' AND project = '')"
+        )
+    for name in ("email", "groups", "subject", "origin"):
+        op.drop_column("user", name)
     op.drop_table("held_role")
