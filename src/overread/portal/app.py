@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime
 
 from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from overread.portal import (
@@ -92,12 +94,20 @@ def build(site: SiteFolder) -> FastAPI:
     app.include_router(turn.router)
     app.include_router(viewer.router)
     app.include_router(viewer.files)
+    app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(NotSignedIn, _not_signed_in)
     app.add_exception_handler(Forbidden, _forbidden)
     app.add_exception_handler(NoSuchPage, _no_such_page)
     app.add_exception_handler(NoSuchCase, _no_such_case)
     app.add_exception_handler(SeveralCases, _several_cases)
     return app
+
+
+def _malformed(_request: Request, error: Exception) -> Response:
+    """Say what was wrong where, and not what was sent: it may be of a patient, or no text at all."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - it is registered for those
+    said = [{name: one[name] for name in ("type", "loc", "msg")} for one in error.errors()]
+    return Response(json.dumps({"detail": said}), 422, media_type="application/json")
 
 
 def _not_signed_in(request: Request, reason: Exception) -> Response:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -283,6 +284,16 @@ class Answers(BaseModel):
 
     answers: dict[str, Any] = Field(description="Question to answer.")
     revision: int = Field(ge=0, lt=10**9, description="Of the reading, as it was last given.")
+
+    @field_validator("answers")
+    @classmethod
+    def _can_be_kept(cls, answers: dict[str, Any]) -> dict[str, Any]:
+        """Refuse what Python reads and no database or browser takes: NaN, halves of characters."""
+        try:
+            json.dumps(answers, ensure_ascii=False, allow_nan=False).encode()
+        except ValueError as error:
+            raise ValueError("these are no numbers and texts that JSON has") from error
+        return answers
 
 
 class Reason(BaseModel):
