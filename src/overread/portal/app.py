@@ -104,7 +104,7 @@ def build(site: SiteFolder) -> FastAPI:
 
 
 def _malformed(_request: Request, error: Exception) -> Response:
-    """Say what was wrong where, and not what was sent: it may be of a patient, or no text at all."""
+    """Say what was wrong where, and not what was sent: it may be of a patient, or no text."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - it is registered for those
     said = [{name: one[name] for name in ("type", "loc", "msg")} for one in error.errors()]
     return Response(json.dumps({"detail": said}), 422, media_type="application/json")

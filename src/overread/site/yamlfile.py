@@ -100,6 +100,7 @@ def read(root: Path, file: Path) -> tuple[Document, list[Fault]]:
 
 def _compose(yaml: YAML, root: Path, file: Path) -> Node | Fault:
     """Parse a file as far as nodes with marks, or say why that cannot be."""
+    wanted = "valid JSON" if file.suffix == ".json" else "valid YAML"
     try:
         node: Node | None = yaml.compose((root / file).read_text(encoding="utf-8"))
     except OSError as error:
@@ -109,9 +110,9 @@ def _compose(yaml: YAML, root: Path, file: Path) -> Node | Fault:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = ", ".join(part for part in (error.context, error.problem) if part)
-        return Fault(file, mark.line + 1 if mark else 0, what, "valid YAML")
+        return Fault(file, mark.line + 1 if mark else 0, what, wanted)
     except (YAMLError, ValueError) as error:
-        return Fault(file, 0, str(error).splitlines()[0], "valid YAML")
+        return Fault(file, 0, str(error).splitlines()[0], wanted)
     return node or Fault(file, 1, "the file is empty", "a mapping of keys")
 
 

@@ -64,10 +64,26 @@ setInterval(() => {
         .map(({ segmentationId }) => ({ viewportId, segmentationId })),
     )[0];
 
+  // The exam before opens as far into its stack as this one does, so that both show about the same place.
+  const alongside = (viewportId) => {
+    const { viewportGridService, cornerstoneViewportService } = window.services;
+    const here = cornerstoneViewportService.getCornerstoneViewport(viewportId);
+    const follow = ({ detail }) => {
+      const share = detail.imageIdIndex / Math.max(1, here.getImageIds().length - 1);
+      for (const id of viewportGridService.getState().viewports.keys()) {
+        const other = cornerstoneViewportService.getCornerstoneViewport(id);
+        if (id === viewportId || other?.type !== "stack" || other.isDisabled) continue;
+        other.setImageIdIndex(Math.round(share * (other.getImageIds().length - 1)));
+      }
+    };
+    here.element.addEventListener("CORNERSTONE_STACK_NEW_IMAGE", follow, { once: true });
+  };
+
   const show = ({ segmentationService }, { viewportId, segmentationId }) => {
     const { segments } = segmentationService.getSegmentation(segmentationId);
     const first = Number(Object.keys(segments)[0]);
     segmentationService.setStyle({ type: "Labelmap" }, { fillAlpha: 0.2 });
+    alongside(viewportId);
     segmentationService.jumpToSegmentCenter(segmentationId, first, viewportId, undefined, false);
   };
 

@@ -266,10 +266,11 @@ def downgrade() -> None:
         sa.Column("seen_at", WHEN, nullable=False),
         sa.Column("expires_at", WHEN, nullable=False),
     )
-    op.add_column("user", sa.Column("role", sa.String(), nullable=False, server_default="reader"))
-    for role, held in (("engineer", "engineer"), ("admin", "administrator")):
+    # Who holds a role in a project only may do nothing in a house whose roles are the whole site's.
+    op.add_column("user", sa.Column("role", sa.String(), nullable=False, server_default=""))
+    for role, held in (("reader", "reader"), ("engineer", "engineer"), ("admin", "administrator")):
         op.execute(
-            f"UPDATE \"user\" SET role = '{role}' WHERE id IN "  # noqa: S608 - the two above
+            f"UPDATE \"user\" SET role = '{role}' WHERE id IN "
             f"(SELECT user_id FROM held_role WHERE role = '{held}' AND project = '')"
         )
     for name in ("email", "groups", "subject", "origin"):
