@@ -72,6 +72,7 @@ if (plan.act === "time") {
   await page.keyboard.press("End");
   await page.waitForURL(/baseline=/);
   await page.waitForFunction(([before]) => document.querySelector("#measurements table.course").innerText !== before, [seen.before]);
+  await page.waitForSelector("#plot canvas"); // drawn anew, a moment after its numbers
   seen.after = await page.evaluate(words);
   seen.address = new URL(page.url()).search;
   seen.isSamePage = await page.evaluate(() => window.same === true);

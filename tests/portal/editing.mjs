@@ -133,13 +133,17 @@ await next.getByRole("button", { name: "Show these images anyway" }).click();
 seen.uncovered = (await next.locator("#overread-cover").count()) === 0;
 
 // The viewer as it opens to read: the exam before stands beside, and what was drawn lies over the images.
+await casePage.goto(`${plan.origin}/cases/${plan.case}`);
 const viewer = await context.newPage();
 await viewer.goto(`${plan.origin}/cases/${plan.case}/viewer`);
-await viewer.waitForFunction(
-  () => document.querySelectorAll(".cornerstone-canvas").length > 1 &&
-    window.services?.segmentationService?.getSegmentations().length > 0,
-);
-await viewer.waitForTimeout(4000);
+// On the finding's middle slice, and the exam before at the same one.
+await viewer.waitForFunction(() => {
+  const { viewportGridService, cornerstoneViewportService, segmentationService } = window.services ?? {};
+  if (!segmentationService?.getSegmentations().length) return false;
+  const ids = [...viewportGridService.getState().viewports.keys()];
+  const slices = ids.map((id) => cornerstoneViewportService.getCornerstoneViewport(id)?.getCurrentImageIdIndex());
+  return slices.length === 2 && slices[0] > 0 && slices[0] === slices[1];
+});
 await shot(viewer, "viewer-beside");
 seen.beside = await viewer.evaluate(() => {
   const { viewportGridService, displaySetService, segmentationService } = window.services;

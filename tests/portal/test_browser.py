@@ -184,13 +184,13 @@ def test_every_page_is_at_peace_with_its_policy(
 
 
 def test_compressed_images_are_decoded_in_the_browser(
-    origin: str, drive: Drive, reader: TestClient, shared_data: Path, tmp_path: Path
+    origin: str, drive: Drive, engineer: TestClient, shared_data: Path, tmp_path: Path
 ) -> None:
     files = sorted(
         path for path in (shared_data / "ct_liver" / "dicom").iterdir() if path.is_file()
     )
     body, headers = stow_body(*(path.read_bytes() for path in files))
-    assert reader.post("/dicom-web/studies", content=body, headers=headers).status_code == 200
+    assert engineer.post("/dicom-web/studies", content=body, headers=headers).status_code == 200
     study = dcmread(files[0], stop_before_pixels=True).StudyInstanceUID
     picture = tmp_path / "ct.png"
     shot = {
@@ -244,7 +244,7 @@ def test_what_the_real_worker_makes_opens_the_same_way(
 
 
 def test_compressed_and_overlapping_segments_are_drawn(
-    filled: Filled, origin: str, drive: Drive, reader: TestClient, tmp_path: Path
+    filled: Filled, origin: str, drive: Drive, engineer: TestClient, tmp_path: Path
 ) -> None:
     """A ring and its core, the one within the other, as JPEG 2000 and as contours."""
     study = filled.studies["six"]
@@ -264,7 +264,7 @@ def test_compressed_and_overlapping_segments_are_drawn(
         else:
             made = write_seg([whole, core], source, making, compress="jpeg2000")
         body, headers = stow_body(made.encode())
-        assert reader.post("/dicom-web/studies", content=body, headers=headers).status_code == 200
+        assert engineer.post("/dicom-web/studies", content=body, headers=headers).status_code == 200
         series = str(made.dataset.SeriesInstanceUID)
         picture = tmp_path / f"{name}.png"
         start = viewer.Opening("", (study,), (source.uid, series), series).link

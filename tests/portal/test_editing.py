@@ -61,11 +61,10 @@ def test_an_edit_is_a_new_version_beside_the_models(
     with filled.database.read() as session:
         result = session.scalars(
             select(Result)
-            .join(User, User.id == Result.author)
-            .where(User.name == "rosa", Result.name == "seg")
-            .order_by(Result.version.desc())
-        ).first()
-        assert result is not None
+            .join(Instance, Instance.id == Result.instance_id)
+            .where(Instance.sop_instance_uid == kept["00081155"]["Value"][0])
+        ).one()
+        assert session.get_one(User, result.author).name == "rosa"
         model = session.get_one(Result, result.edits)
         assert (model.author, model.name, model.superseded_by) == ("", "seg", None)
         assert (result.name, result.superseded_by) == ("seg", None)

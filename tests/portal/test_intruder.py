@@ -9,11 +9,12 @@ import html
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from pydicom import Dataset, dcmread
+from pydicom import Dataset, dcmread, dcmwrite
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
@@ -89,7 +90,7 @@ class World:
         edit, client = self.result(name), self.clients[who]
         with self.filled.database.read() as session:
             made = session.get_one(Instance, edit.instance_id)
-        as_result = client.get(f"/api/v1/results/{edit.id}").status_code == 200
+        as_result: bool = client.get(f"/api/v1/results/{edit.id}").status_code == 200
         as_object = client.get(f"{url_of_row(made)}/metadata").status_code == 200
         assert as_result == as_object, (who, name)
         return as_result
@@ -347,3 +348,71 @@ def test_answers_that_no_database_takes_are_not_kept_half(
 
 
 _JSON = "application/json"
+
+
+def _shift(made: Dataset) -> None:
+    for frame in made.PerFrameFunctionalGroupsSequence:
+        x, y, z = frame.PlanePositionSequence[0].ImagePositionPatient
+        frame.PlanePositionSequence[0].ImagePositionPatient = [x, y, z + 3.0]
+
+
+def _turn_over(made: Dataset) -> None:
+    frames = made.PerFrameFunctionalGroupsSequence
+    sources = [frame.DerivationImageSequence for frame in frames]
+    for frame, other in zip(frames, reversed(sources), strict=True):
+        frame.DerivationImageSequence = other
+
+
+def _double(made: Dataset) -> None:
+    one, two = made.PerFrameFunctionalGroupsSequence[:2]
+    two.PlanePositionSequence = one.PlanePositionSequence
+
+
+def _turn_one(made: Dataset) -> None:
+    turned = Dataset()
+    turned.ImageOrientationPatient = [0, 1, 0, 1, 0, 0]
+    made.PerFrameFunctionalGroupsSequence[1].PlaneOrientationSequence = [turned]
+
+
+def _widen_one(made: Dataset) -> None:
+    wide = Dataset()
+    wide.PixelSpacing = [9, 9]
+    made.PerFrameFunctionalGroupsSequence[1].PixelMeasuresSequence = [wide]
+
+
+def _nowhere(made: Dataset) -> None:
+    place = made.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0]
+    place.ImagePositionPatient = ["nan", "nan", "nan"]
+
+
+def _say_less(made: Dataset) -> None:
+    made.NumberOfFrames = 1
+
+
+def _cut(made: Dataset) -> None:
+    made.PixelData = made.PixelData[:100]
+
+
+MOVED = {
+    "one image up": (_shift, "lies on another image"),
+    "upside down": (_turn_over, "lies on another image"),
+    "twice on one": (_double, "two frames"),
+    "one frame turned": (_turn_one, "is turned against"),
+    "one frame widened": (_widen_one, "pixels are 9"),
+    "no number": (_nowhere, "says not where it is"),
+    "fewer frames": (_say_less, "another number of frames"),
+    "cut off": (_cut, "end before its last frame"),
+}
+
+
+@pytest.mark.parametrize("what", MOVED)
+def test_no_volume_is_measured_at_another_place(world: World, what: str) -> None:
+    change, words = MOVED[what]
+    file = drawn(world.images("shared"), lesion(9), name=f"moved {what}", label=TUMOUR.label)
+    made = dcmread(BytesIO(file))
+    change(made)
+    changed = BytesIO()
+    dcmwrite(changed, made, enforce_file_format=True)
+    answer = world.store("robin", f"/cases/{world.cases['shared liver']}", changed.getvalue())
+    assert answer.status_code == 409
+    assert words in why(answer)

@@ -16,6 +16,7 @@ from overread.dicom.codes import Segment
 from overread.dicom.encoded import UNREADABLE
 from overread.dicom.geometry import SPACING, Grid, group, lay_out
 from overread.dicom.placing import check_frame
+from overread.dicom.planes import Plane
 from overread.dicom.seg import frame_places, segments_of
 from overread.dicom.study import Series
 from overread.errors import Refused
@@ -116,26 +117,56 @@ def _check_grid(header: Dataset, grid: Grid) -> None:
             f"the segmentation has frames of {size[0]} × {size[1]} pixels, its images "
             f"{grid.shape[1]} × {grid.shape[2]}"
         )
-    plane, frame = grid.planes[0], header.PerFrameFunctionalGroupsSequence[0]
+    frames = header.PerFrameFunctionalGroupsSequence
+    if len(frames) != int(header.get("NumberOfFrames") or 0):
+        raise Refused("the segmentation has another number of frames than it says where they lie")
+    for frame in frames:
+        _check_frame(frame, header, grid.planes[0])
+    places = frame_places(header, grid)
+    if len(set(places)) != len(places):
+        raise Refused("two frames of the segmentation are of one segment on one image")
+    for frame, (_, index) in zip(frames, places, strict=True):
+        _check_source(frame, grid.planes[index])
+
+
+def _check_source(frame: Dataset, plane: Plane) -> None:
+    """Refuse a frame that lies on another image than the one that it says it was drawn on."""
+    named = [
+        str(image.get("ReferencedSOPInstanceUID", ""))
+        for derivation in frame.get("DerivationImageSequence") or ()
+        for image in derivation.get("SourceImageSequence") or ()
+    ]
+    if len(named) == 1 and named[0] != str(plane.instance.header.SOPInstanceUID):
+        raise Refused(
+            "a frame of the segmentation lies on another image than the one that it was drawn on"
+        )
+
+
+def _check_frame(frame: Dataset, header: Dataset, plane: Plane) -> None:
+    position = group(frame, "PlanePositionSequence", header)
+    if (
+        position is not None
+        and not np.isfinite(np.array(position.ImagePositionPatient, dtype=float)).all()
+    ):
+        raise Refused("a frame of the segmentation says not where it is")
     turned = group(frame, "PlaneOrientationSequence", header)
     if turned is not None:
         apart = np.abs(
             np.array(turned.ImageOrientationPatient, dtype=float)
             - np.array([*plane.along_row, *plane.along_column])
         ).max()
-        if apart > SAME_DIRECTION:
+        if not apart <= SAME_DIRECTION:  # what is no number is not, either
             raise Refused(
                 "the segmentation is turned against its images; draw on the original ones"
             )
     measured = group(frame, "PixelMeasuresSequence", header)
     if measured is not None:
         spacing = np.array(measured.PixelSpacing, dtype=float)
-        if np.abs(spacing / np.array(plane.spacing) - 1).max() > SPACING:
+        if not np.abs(spacing / np.array(plane.spacing) - 1).max() <= SPACING:
             raise Refused(
                 f"the segmentation's pixels are {spacing[0]:g} × {spacing[1]:g} mm, those of its "
                 f"images {plane.spacing[0]:g} × {plane.spacing[1]:g} mm"
             )
-    frame_places(header, grid)
 
 
 def match(found: Iterable[Segment], known: Sequence[Segment]) -> dict[int, Segment]:

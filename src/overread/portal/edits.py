@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from fastapi import Request
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
@@ -66,6 +68,8 @@ def accept(
     if encoded.transfer_syntax not in SYNTAXES:
         raise Refused("the segmentation is compressed; save it uncompressed, or as RLE")
     header = encoded.header
+    if encoded.transfer_syntax != RLELossless and len(encoded.pixels()) < _bytes(header):
+        raise Refused("the segmentation's pixels end before its last frame; save it again")
     with portal.database.read() as session:
         projects = _projects(request, session, signed, header)
         base = edits.find_base(session, projects, header)
@@ -91,6 +95,15 @@ def accept(
             detail = {"edits": base.result.id, "version": edit.result.version}
             tell(session, request, "edit segmentation", f"result {edit.result.id}", detail)
         return edit.result
+
+
+def _bytes(header: Dataset) -> int:
+    """Return how many bytes uncompressed pixels have at least, by what the header says."""
+    values = (header.get(name) for name in ("NumberOfFrames", "Rows", "Columns", "BitsAllocated"))
+    try:
+        return math.prod(int(value or 0) for value in values) // 8
+    except (TypeError, ValueError) as error:
+        raise Refused("the segmentation says not how large it is; save it again") from error
 
 
 def _projects(

@@ -185,8 +185,9 @@ class Portal(Frozen):
     embed : tuple of str
         Origins that may show pages in a frame of theirs, as ``https://pacs.hospital``.
     link_key : SecretStr, optional
-        With which a PACS signs links to ``/open`` (`overread.validation.links`); 16 characters or
-        more. A link that is signed must be right, whatever ``signed_links`` says.
+        The secret of 16 characters or more that this site shares with a PACS, which signs its
+        links to ``/open`` with it (HMAC-SHA-256 and expiry: `overread.validation.links`). A signed
+        link must be right, whatever ``signed_links`` says; it gives no right to see anything.
     signed_links : {"allow", "require"}
         Whether ``/open`` takes unsigned links too.
     address : str

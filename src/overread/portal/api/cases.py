@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from overread import nouns
 from overread.portal import drawn, opened
 from overread.portal import readings as reading_pages
-from overread.portal.api.common import (
+from overread.portal.api.conventions import (
     LINK,
     After,
     Limit,

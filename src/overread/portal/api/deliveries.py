@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fastapi import Depends, Request, Response
 
 from overread import nouns
-from overread.portal.api.common import (
+from overread.portal.api.conventions import (
     LINK,
     After,
     Limit,

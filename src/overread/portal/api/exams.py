@@ -8,7 +8,7 @@ from fastapi import Depends, Query, Request, Response
 from sqlalchemy import select
 
 from overread import nouns
-from overread.portal.api.common import (
+from overread.portal.api.conventions import (
     LINK,
     After,
     Limit,

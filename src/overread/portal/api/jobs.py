@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from overread import nouns
 from overread.errors import StepFailed
-from overread.portal.api.common import (
+from overread.portal.api.conventions import (
     LINK,
     After,
     Limit,

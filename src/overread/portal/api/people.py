@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from overread import nouns
-from overread.portal.api.common import (
+from overread.portal.api.conventions import (
     LINK,
     After,
     Limit,

@@ -11,7 +11,7 @@ from overread import nouns
 from overread.dicom.study import Origin
 from overread.engine import checks
 from overread.errors import StepFailed
-from overread.portal.api.common import (
+from overread.portal.api.conventions import (
     LINK,
     After,
     Limit,

@@ -1,4 +1,4 @@
-"""What every noun of the API shares: pages of lists, times, refusals."""
+"""The conventions of the API, for every noun: pages of lists, times, refusals."""
 
 from __future__ import annotations
 
