@@ -58,7 +58,10 @@ FORM = {
 
 
 @pytest.fixture
-def clinic(world: World, tmp_path: Path) -> Iterator[tuple[World, str]]:
+def clinic(
+    world: World,  # noqa: F811 - that fixture
+    tmp_path: Path,
+) -> Iterator[tuple[World, str]]:
     """A site that ``overread serve`` serves, after two exams of a patient came over DICOM."""
     listens, dicom = port(), port()
     world.pipelines = [pipeline(steps())]
@@ -107,10 +110,10 @@ def _answers(origin: str) -> bool:
 def test_from_the_link_to_a_reading_that_nobody_else_sees(
     clinic: tuple[World, str], tmp_path: Path
 ) -> None:
-    world, origin = clinic
+    house, origin = clinic
     shutil.rmtree(SHOTS, ignore_errors=True)
     SHOTS.mkdir(parents=True)
-    with world.database.read() as session:
+    with house.database.read() as session:
         study = session.scalars(select(Exam.study_uid).where(Exam.accession == "ACC-now")).one()
     plan = {
         "origin": origin, "password": PASSWORD, "link": "/open?accession=ACC-now",
@@ -148,7 +151,7 @@ def test_from_the_link_to_a_reading_that_nobody_else_sees(
     for told in (other["page"], other["case"], json.dumps(other["readings"])):
         assert plan["comment"] not in told and "rosa" not in told
 
-    with world.database.read() as session:
+    with house.database.read() as session:
         reading = session.scalars(select(Reading).where(Reading.state == "submitted")).one()
         assert reading.answers == {"progression": "yes", "comment": plan["comment"]}
         models = session.scalars(select(Result).where(Result.author == "")).all()
