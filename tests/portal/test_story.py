@@ -22,11 +22,13 @@ from overread.simulator.scanner import Peer, send
 from overread.store import users
 from overread.store.tables import Exam, Job, Reading, Result
 from tests.conftest import ROOT
-from tests.engine.conftest import world  # noqa: F401 - a fixture
+from tests.engine.conftest import world
 from tests.engine.world import OVERREAD, World, pipeline, wait
 from tests.portal.filled import Patient, lesion, mr_slices
 from tests.portal.test_browser import CHROMIUM, port
 from tests.portal.test_editing_browser import steps
+
+__all__ = ["world"]
 
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM.is_file(), reason="Chromium is not installed (make setup)"),

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import gzip
+import re
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from starlette.testclient import TestClient
 
+from overread.dicom.provenance import derive_uid
 from overread.portal import viewer
 from overread.store.tables import Instance, Result
 from tests.portal.filled import Filled
@@ -25,10 +27,18 @@ def test_the_link_of_a_case_names_its_images_and_its_result(
     target = urlsplit(answer.headers["location"])
     query = parse_qs(target.query)
     assert target.path == "/viewer/viewer"
-    assert query["StudyInstanceUIDs"] == [filled.studies["six"]]
+    # Beside it the exam before, of which nothing is drawn.
+    studies = [filled.studies["six"], filled.studies["six-4"]]
+    assert query["StudyInstanceUIDs"] == [",".join(studies)]
+    assert query["hangingProtocolId"] == [viewer.BESIDE]
     series = query["SeriesInstanceUIDs"][0].split(",")
-    assert len(series) == 2
-    assert query["initialSeriesInstanceUID"] == [filled.segs["six"]] == [series[1]]
+    assert series == [
+        derive_uid("six", "t1c"),
+        filled.segs["six"],
+        derive_uid("six-4", "t1c"),
+    ]
+    assert query["initialSeriesInstanceUID"] == [filled.segs["six"]]
+    assert query["case"] == [filled.cases["six"]]
     assert "stage" not in query
 
 
@@ -84,7 +94,7 @@ def test_our_settings_stand_in_place_of_ohifs_own(anonymous: TestClient) -> None
 def test_no_address_takes_the_investigational_mark_away(anonymous: TestClient) -> None:
     text = anonymous.get("/app-config.js?stage=clinical").text
     assert "Investigational – not for clinical decisions" in text
-    assert "location.search" not in text
+    assert re.findall(r"location\.search(.*)", text) == [').get("case") ?? "";']
     assert "condition:" not in text
 
 

@@ -149,12 +149,16 @@ def test_who_is_shown_an_image_is_audited_and_nobody_else_is(
 ) -> None:
     one = ramp("render-audit")
     store(engineer, as_file(one))
+    with filled.database.read() as session:
+        before = session.query(Audit).filter_by(action="retrieve images").count()
     assert anonymous.get(f"{url_of(one)}/rendered").status_code == 401
-    engineer.get(f"{url_of(one)}/rendered")
+    with filled.database.read() as session:
+        assert session.query(Audit).filter_by(action="retrieve images").count() == before
+    assert engineer.get(f"{url_of(one)}/rendered").status_code == 200
     with filled.database.read() as session:
         kept = session.query(Instance).filter_by(sop_instance_uid=str(one.SOPInstanceUID)).one()
-        told = session.query(Audit).filter_by(subject=f"instance {kept.id}").all()
-    assert ("rosa", "retrieve images") in [(row.actor, row.action) for row in told]
+        told = session.query(Audit).filter_by(subject=f"series {kept.id}").all()
+    assert [(row.actor, row.action) for row in told] == [("egon", "retrieve images")]
 
 
 def test_a_document_that_is_none_is_not_given_as_one(engineer: TestClient) -> None:

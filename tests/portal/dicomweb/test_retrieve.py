@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +42,25 @@ def test_metadata_of_a_series(filled: Filled, reader: TestClient) -> None:
     assert one.json() == whole[:1]
 
 
-def test_who_is_given_images_is_audited(filled: Filled, reader: TestClient) -> None:
+def test_who_is_given_images_is_audited_once_for_each_sign_in(
+    filled: Filled, sign_in: Callable[[str], TestClient]
+) -> None:
     study, series = filled.studies["six-2"], filled.segs["six-2"]
     with filled.database.read() as session:
         seg = session.query(Instance).filter_by(series_uid=series).one()
-    for path in ("/metadata", ""):
-        reader.get(f"/dicom-web/studies/{study}/series/{series}{path}")
-    with filled.database.read() as session:
-        told = session.query(Audit).filter_by(subject=f"instance {seg.id}").all()
-    assert [(row.actor, row.action) for row in told] == [("rosa", "retrieve images")] * 2
+
+    def told() -> list[Audit]:
+        with filled.database.read() as session:
+            return session.query(Audit).filter_by(subject=f"series {seg.id}").all()
+
+    before = len(told())
+    for client in (sign_in("rosa"), sign_in("rosa")):
+        for path in ("/metadata", "", "/metadata"):
+            answer = client.get(f"/dicom-web/studies/{study}/series/{series}{path}")
+            assert answer.status_code == 200
+    fresh = told()[before:]
+    assert [(row.actor, row.action) for row in fresh] == [("rosa", "retrieve images")] * 2
+    assert len({row.session for row in fresh}) == 2
 
 
 def test_a_series_is_given_as_it_is_stored(filled: Filled, reader: TestClient) -> None:
