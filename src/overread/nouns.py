@@ -1,15 +1,20 @@
 """What the API answers: its nouns, as the portal writes them and `overread.client` reads them.
 
-Times are ISO 8601 in UTC. Ids are opaque. A list is a bare array; where there is more of it, the
+Times are ISO 8601 in UTC, but for those of a scanner's clock, which are without a zone. Ids are opaque. A list is a bare array; where there is more of it, the
 answer's ``Link`` header names the next page.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, NaiveDatetime, WithJsonSchema
+
+ScannersTime = Annotated[
+    NaiveDatetime,  # which RFC 3339's "date-time", with its zone, is not
+    WithJsonSchema({"type": "string", "description": "ISO 8601, by the scanner's clock, no zone"}),
+]
 
 
 class Noun(BaseModel):
@@ -176,7 +181,7 @@ class Number(Noun):
 
     exam: str
     case: str
-    acquired_at: datetime | None
+    acquired_at: ScannersTime | None
     accession: str
     quantity: str
     region: str

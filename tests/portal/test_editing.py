@@ -92,7 +92,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "another size": ({"Rows": 64}, "frames of 64 × 128 pixels, its images 128 × 128"),
     "probabilities": ({"SegmentationType": "FRACTIONAL"}, "holds probabilities"),
     "no segmentation": ({"Modality": "MR"}, "is no Segmentation"),
-    "no frames": ({"PerFrameFunctionalGroupsSequence": []}, "malformed"),
+    "no frames": ({"PerFrameFunctionalGroupsSequence": []}, "another number of frames"),
     "no pixels": ({"PixelData": b""}, "has no pixels"),
 }
 

@@ -61,7 +61,7 @@ FORM = {
 
 @pytest.fixture
 def clinic(
-    world: World,  # noqa: F811 - that fixture
+    world: World,
     tmp_path: Path,
 ) -> Iterator[tuple[World, str]]:
     """A site that ``overread serve`` serves, after two exams of a patient came over DICOM."""

@@ -126,6 +126,7 @@ def keep_results(
             supersedes=None,
             superseded_by=None,
             author="",
+            project="",
             created_at=now,
         )
         _sign(session, job, result)
