@@ -1,7 +1,8 @@
 """What the API answers: its nouns, as the portal writes them and `overread.client` reads them.
 
-Times are ISO 8601 in UTC, but for those of a scanner's clock, which are without a zone. Ids are opaque. A list is a bare array; where there is more of it, the
-answer's ``Link`` header names the next page.
+Times are ISO 8601 in UTC, but for those of a scanner's clock, which are without a zone. Ids are
+opaque. A list is a bare array; where there is more of it, the answer's ``Link`` header names the
+next page.
 """
 
 from __future__ import annotations

@@ -296,7 +296,9 @@ def test_files_between_steps_that_are_gone_are_made_again_by_a_retry(world: Worl
     world.start()
     world.arrive(exam_images())
     job = world.wait_for_job("failed")
-    shutil.rmtree(world.folder(job) / "volume")
+    kept = world.root / "data" / "work" / job.id
+    wait(kept.is_dir)  # it leaves the child's box a moment after the job has failed
+    shutil.rmtree(kept / "volume")
     with world.database.write() as session:
         session.execute(update(Job).values(definition=faster()))
         jobs.retry(session, job.id, at=now(), actor="ann", from_step="slow")

@@ -93,7 +93,7 @@ def test_our_settings_stand_in_place_of_ohifs_own(anonymous: TestClient) -> None
 
 def test_no_address_takes_the_investigational_mark_away(anonymous: TestClient) -> None:
     text = anonymous.get("/app-config.js?stage=clinical").text
-    assert "Investigational – not for clinical decisions" in text
+    assert "Not for clinical use" in text
     assert re.findall(r"location\.search(.*)", text) == [').get("case") ?? "";']
     assert "condition:" not in text
 

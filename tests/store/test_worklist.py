@@ -296,6 +296,20 @@ def test_a_search_that_is_cut_says_so(database: Database, monkeypatch: pytest.Mo
     assert found.is_cut
 
 
+def test_what_is_not_seen_neither_fills_a_search_nor_is_told_of(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "MOST", 1)
+    with database.write() as session:
+        for number in range(3):
+            exam(session, number)
+        ready_case(session, exam(session, 3))
+        reach = Reach(everywhere=False, projects=frozenset({"glioma"}))
+        found = search.find(session, "phantom", reach)
+    assert (found.root_ids, found.is_cut) == (("exam000003",), False)
+
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(max_size=30))
 def test_a_name_is_found_by_its_own_beginning(name: str) -> None:

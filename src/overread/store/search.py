@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, exists, select, true
 from sqlalchemy.orm import Session
 
 from overread.store.tables import Enrolment, Exam, name_key
@@ -54,21 +54,21 @@ def find(session: Session, text: str, where: Reach) -> Found:
         (Exam.patient_id.in_(written), Exam.id),
         ((Exam.name_key >= key) & (Exam.name_key < key + _LAST), Exam.name_key),
     ):
-        query = select(Exam.root_id).where(condition).order_by(order, Exam.id).limit(MOST + 1)
+        seen = select(Exam.root_id).where(condition, _within(where))
+        query = seen.order_by(order, Exam.id).limit(MOST + 1)
         roots = list(session.scalars(query)) if key else []
         is_cut |= len(roots) > MOST
         found |= dict.fromkeys(roots[:MOST])
-    return Found(_within(session, tuple(found), where), is_cut)
+    return Found(tuple(found), is_cut)
 
 
-def _within(session: Session, root_ids: tuple[str, ...], where: Reach) -> tuple[str, ...]:
-    if where.everywhere or not root_ids:
-        return root_ids
-    mine = set(
-        session.scalars(
-            select(Enrolment.root_id).where(
-                Enrolment.root_id.in_(root_ids), Enrolment.project.in_(sorted(where.projects))
-            )
-        )
-    )
-    return tuple(one for one in root_ids if one in mine)
+def _within(where: Reach) -> ColumnElement[bool]:
+    """Return the condition of reach, asked of one exam after the other in the order of an index.
+
+    So the search ends with the first `MOST` that are seen, and neither finds fewer nor tells of more
+    because of those that are not.
+    """
+    if where.everywhere:
+        return true()
+    enrolled = Enrolment.root_id == Exam.root_id
+    return exists().where(enrolled, Enrolment.project.in_(sorted(where.projects)))

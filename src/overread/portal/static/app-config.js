@@ -2,7 +2,7 @@
 "use strict";
 
 // Always marked: an address can be made by hand, so nothing in it may take the mark away.
-const INVESTIGATIONAL = "Investigational – not for clinical decisions";
+const INVESTIGATIONAL = "Not for clinical use";
 
 // The case that the viewer was opened from; the service at its address gives that case and no other.
 const CASE = new URLSearchParams(window.location.search).get("case") ?? "";
