@@ -76,8 +76,8 @@ def test_changes_are_counted_from_the_chosen_baseline(
         (Rule(decrease=50, repeatability=20), 2.9, "decrease", False),
         (Rule(absolute=1), 11, "increase", False),
         (Rule(absolute=1), 10.9, "", False),
-        (Rule(increase=25, absolute=1), 11, "increase", False),  # also marked is
-        (Rule(increase=25, absolute=10), 13, "increase", False),
+        (Rule(increase=25, absolute=1), 11, "", False),  # both must be reached
+        (Rule(increase=25, absolute=10), 13, "", False),
         (Rule(increase=5, decrease=5), 10, "", False),
         (Rule(), 1000, "", False),
     ],
@@ -158,9 +158,11 @@ def test_another_acquisition_is_told() -> None:
 
 
 def test_levels_are_where_a_line_crosses() -> None:
-    up, down = levels(point(0, 8), Rule(increase=25, decrease=50, absolute=4, repeatability=10))
+    up, down = levels(point(0, 8), Rule(increase=25, decrease=50, absolute=1, repeatability=10))
     assert [up.value, up.low, up.high] == pytest.approx([10, 9.2, 10.8])
     assert up.percent == 25
+    higher, _ = levels(point(0, 8), Rule(increase=25, decrease=50, absolute=4))
+    assert (higher.value, higher.percent) == (12, 50)
     assert (down.value, down.percent, down.direction) == (4, -50, "decrease")
     (from_zero,) = levels(point(0, 0), Rule(increase=25, absolute=1, repeatability=10))
     assert (from_zero.value, from_zero.low, from_zero.high, from_zero.percent) == (1, 1, 1, None)

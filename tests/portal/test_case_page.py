@@ -135,7 +135,7 @@ def test_rows_stand_by_acquisition_with_their_marks(clinic: Clinic) -> None:
     page = clinic.browser("remy").get(f"/cases/{clinic.cases['now']}").text
     now, newer, thick, first = rows(page)
     assert now.startswith("1 Mar 2026 G-4 Enhancing tumour model 1.0.0 9.2 +120 % ▲ progression")
-    assert newer.startswith("1 Jan 2026 G-3 Enhancing tumour model 2.0.0 11.5 baseline")
+    assert newer.startswith("1 Jan 2026 G-3 Enhancing tumour model 2.0.0 11.5 no other")
     assert "1 Sep 2025 G-2 Enhancing tumour model 1.0.0 5.3 +26 %" in thick
     assert "▲ progression, within measurement error" in thick
     assert "◇ other scanner and spacing" in thick
@@ -147,11 +147,11 @@ def test_rows_stand_by_acquisition_with_their_marks(clinic: Clinic) -> None:
 @pytest.mark.parametrize(
     ("baseline", "changes"),
     [
-        ("first", ["+120 %", "baseline", "+26 %", "baseline"]),
-        ("nadir", ["+120 %", "baseline", "+26 %", "baseline"]),
+        ("first", ["+120 %", "no other", "+26 %", "baseline"]),
+        ("nadir", ["+120 %", "no other", "+26 %", "baseline"]),
         ("thick", ["+75 %", "no baseline", "baseline", "−20 %"]),
         ("now", ["baseline", "no baseline", "−43 %", "−54 %"]),
-        ("no such thing", ["+120 %", "baseline", "+26 %", "baseline"]),
+        ("no such thing", ["+120 %", "no other", "+26 %", "baseline"]),
     ],
 )
 def test_the_baseline_is_chosen_in_place_and_the_address_can_be_shared(
@@ -163,7 +163,7 @@ def test_the_baseline_is_chosen_in_place_and_the_address_can_be_shared(
     part = remy.get(f"{address}/measurements", params={"baseline": chosen, "view": "viewer"})
     page = remy.get(address, params={"baseline": chosen})
     for answer in (part, page):
-        found = [re.search(r"[+−]\d+ %|no baseline|baseline", row) for row in rows(answer.text)]
+        found = [re.search(r"[+−]\d+ %|no baseline|no other|baseline", row) for row in rows(answer.text)]
         assert [one[0] for one in found if one] == changes
     assert part.text.count('hx-swap-oob="true"') == 3
     assert "hx-swap-oob" not in page.text
@@ -200,9 +200,9 @@ def test_the_plot_has_a_line_for_each_source(clinic: Clinic) -> None:
 def test_an_edit_is_its_readers_own_and_moves_no_number_of_the_model(clinic: Clinic) -> None:
     address = f"/cases/{clinic.cases['now']}"
     ruth, remy, cora = (clinic.browser(name).get(address).text for name in ("ruth", "remy", "cora"))
-    assert "Enhancing tumour you · v2 6.0 baseline" in text_of(ruth)
+    assert "Enhancing tumour you · v2 6.0 no other" in text_of(ruth)
     assert "6.0" not in " ".join(rows(remy))
-    assert "Enhancing tumour ruth · v2 6.0 baseline" in text_of(cora)
+    assert "Enhancing tumour ruth · v2 6.0 no other" in text_of(cora)
     for page in (ruth, remy, cora):
         assert "Tumour volume 9.2 mL +120 % from baseline" in text_of(page)
 

@@ -140,7 +140,7 @@ def test_a_reader_sees_what_is_to_read(as_: Any, house: Filled) -> None:
     marked = ["urgent" in text_of(row) for row in urgent if "<tr id" in row]
     assert any(marked)
     assert marked == sorted(marked, reverse=True), "urgent ones come first"
-    assert "On their way PHANTOM, RUN" in text
+    assert "On their way, or stopped PHANTOM, RUN" in text
     assert "running · mask" in text
 
 

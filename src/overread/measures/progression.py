@@ -72,7 +72,8 @@ class Rule:
     increase, decrease : float, optional
         Per cent of the baseline, above 0.
     absolute : float, optional
-        Increase in the line's unit, above 0: what is at least this much counts too.
+        Increase in the line's unit, above 0: what is less does not count, whatever its per cent.
+        From a baseline of zero, which has no per cent, it decides alone.
     repeatability : float, optional
         Per cent of the baseline by which two measurements of one state differ.
     """
@@ -184,13 +185,13 @@ def baseline(points: Sequence[Point], start: str = FIRST) -> Point | None:
 def levels(base: Point, rule: Rule) -> list[Level]:
     """Return the values at which a line with this baseline reaches a threshold.
 
-    Of an increase in per cent and one in the unit the lower one decides.
+    An increase has to reach both what is said in per cent and what is said in the unit.
     """
     size = abs(base.value)
     band = size * (rule.repeatability or 0) / 100
     ups = [size * rule.increase / 100] if rule.increase and size else []
     ups += [rule.absolute] if rule.absolute else []
-    found: list[tuple[float, Direction]] = [(base.value + min(ups), "increase")] if ups else []
+    found: list[tuple[float, Direction]] = [(base.value + max(ups), "increase")] if ups else []
     if rule.decrease and size:
         found.append((base.value - size * rule.decrease / 100, "decrease"))
     return [

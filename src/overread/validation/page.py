@@ -48,8 +48,8 @@ class Threshold(Frozen):
     increase, decrease : float, optional
         Per cent of the baseline, written ``25%``; what is at least as much is marked.
     absolute : float, optional
-        In the measurement's unit: also marked is at least that much more than the baseline. Where
-        the baseline is zero this alone decides.
+        In the measurement's unit: an increase of less is not marked, whatever its per cent, so that
+        small regions do not progress by their noise. From a baseline of zero this alone decides.
     words : str
         What it means, such as "progression".
     """
