@@ -65,8 +65,8 @@ def find(session: Session, text: str, where: Reach) -> Found:
 def _within(where: Reach) -> ColumnElement[bool]:
     """Return the condition of reach, asked of one exam after the other in the order of an index.
 
-    So the search ends with the first `MOST` that are seen, and neither finds fewer nor tells of more
-    because of those that are not.
+    So the search ends with the first `MOST` that are seen: what is not seen neither takes their
+    places nor makes it say that there are more.
     """
     if where.everywhere:
         return true()
