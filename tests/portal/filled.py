@@ -325,7 +325,9 @@ class Filler:
         )
         return instance.series_uid
 
-    def edit(self, name: str, author: str, millilitres: float, version: int = 2) -> None:
+    def edit(
+        self, name: str, author: str, millilitres: float, version: int = 2, *, project: str = ""
+    ) -> None:
         """Another volume of an exam, by a reader: as the engine leaves an edit that it measured."""
         with self.filled.database.write() as session:
             root_id = self.filled.cases[name]
@@ -349,6 +351,7 @@ class Filler:
                 "data": Measurements((item,)).to_json(),
                 "author": author,
                 "edits": model.id,
+                "project": project,
                 "version": version,
                 "created_at": job.created_at,
             }

@@ -100,7 +100,7 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Clinic:
             ).id  # fmt: skip
         for name, root_id in filler.filled.cases.items():
             clinic.cases[name] = enrolments.enrol(session, AT, "glioma", root_id, "brain-tumour").id
-    filler.edit("now", clinic.people["ruth"], 6.0, version=2)
+    filler.edit("now", clinic.people["ruth"], 6.0, version=2, project="glioma")
     return clinic
 
 
@@ -203,8 +203,7 @@ def test_an_edit_is_its_readers_own_and_moves_no_number_of_the_model(clinic: Cli
     ruth, remy, cora = (clinic.browser(name).get(address).text for name in ("ruth", "remy", "cora"))
     assert "Enhancing tumour you · v2 6.0 no other" in text_of(ruth)
     assert "6.0" not in " ".join(rows(remy))
-    seen = text_of(cora)
-    assert "Enhancing tumour ruth · v2 6.0 no other" in seen, seen[seen.index("ruth") - 60 :][:400]
+    assert "Enhancing tumour ruth · v2 6.0 no other" in text_of(cora)
     for page in (ruth, remy, cora):
         assert "Tumour volume 9.2 mL +120 % from baseline" in text_of(page)
 
