@@ -10,7 +10,7 @@ from pydicom import Dataset, dcmread
 from sqlalchemy import func, select
 from starlette.testclient import TestClient
 
-from overread.store.tables import Audit, Instance, Job, Result, User
+from overread.store.tables import Audit, ExamInstance, Instance, Job, Result, User
 from tests.drawn import drawn
 from tests.portal.dicomweb.web import stow_body
 from tests.portal.filled import TUMOUR, Filled, lesion
@@ -22,9 +22,9 @@ def images(filled: Filled, name: str = "six") -> list[Dataset]:
     """The images that a case's result was made from, as they lie in the archive."""
     with filled.database.read() as session:
         rows = session.scalars(
-            select(Instance).where(
-                Instance.study_uid == filled.studies[name], Instance.standing != "ours"
-            )
+            select(Instance)
+            .join(ExamInstance, ExamInstance.instance_id == Instance.id)
+            .where(ExamInstance.exam_id == filled.cases[name])
         ).all()
         return [dcmread(filled.archive.path(row.key)) for row in rows]
 

@@ -309,7 +309,6 @@ def test_what_is_not_seen_neither_fills_a_search_nor_is_told_of(
     assert (found.root_ids, found.is_cut) == (("exam000003",), False)
 
 
-
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(max_size=30))
 def test_a_name_is_found_by_its_own_beginning(name: str) -> None:
