@@ -21,7 +21,8 @@ const path = () => new URL(page.url()).pathname;
 const ready = () => page.waitForLoadState("load");
 
 await page.goto(`${plan.origin}/sign-in`);
-await page.keyboard.type(plan.name); // the cursor is in the first field
+await page.waitForFunction(() => document.activeElement.id === "name"); // the cursor is in the first field
+await page.keyboard.type(plan.name);
 await press("Tab");
 await page.keyboard.type(plan.password);
 await press("Enter");
