@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections import Counter
@@ -62,6 +63,16 @@ def kill(tree: Tree, what: str) -> None:
     tree.start()
 
 
+def until_listening(port: int, ends: float) -> None:
+    """Wait until a receiver takes connections, or the time is over."""
+    while time.monotonic() < ends:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=1):
+                return
+        except OSError:
+            time.sleep(0.1)  # nothing tells when it will
+
+
 def test_nothing_is_lost_or_doubled(tree: Tree, tmp_path: Path) -> None:
     chance = random.Random(SEED)
     told: Counter[str] = Counter()
@@ -77,6 +88,7 @@ def test_nothing_is_lost_or_doubled(tree: Tree, tmp_path: Path) -> None:
         send = ["storescu", "-aet", "SCANNER", "-aec", "BRIGHT", "127.0.0.1", str(tree.port)]
         ends = time.monotonic() + 120
         while True:  # as a scanner does: again, until all of it was acknowledged
+            until_listening(tree.port, ends)  # else kills come faster than a start takes
             with subprocess.Popen([*send, *files], stderr=subprocess.DEVNULL) as sending:
                 time.sleep(chance.uniform(0, 0.6))  # anywhere in the sending
                 what = chance.choice(["receiver", "worker", "everything", "nothing"])
