@@ -2,20 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from pydicom import Dataset, dcmread
 from sqlalchemy import func, select
 from starlette.testclient import TestClient
 
+from overread.portal.app import build
 from overread.store.tables import Audit, ExamInstance, Instance, Job, Result, User
 from tests.drawn import drawn
+from tests.portal.conftest import post_sign_in
 from tests.portal.dicomweb.web import stow_body
-from tests.portal.filled import TUMOUR, Filled, lesion
+from tests.portal.filled import PASSWORDS, TUMOUR, Filled, fill, lesion, make_site
 
 SHAPE = lesion(9.0)
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Filled:
+    """A site of their own: what is edited here would be the overlay of other tests' cases."""
+    return fill(make_site(tmp_path_factory.mktemp("edited")))
+
+
+@pytest.fixture(scope="module")
+def app(filled: Filled) -> FastAPI:
+    return build(filled.site)
+
+
+def signed_in(app: FastAPI, name: str) -> TestClient:
+    client = TestClient(app, follow_redirects=False)
+    assert post_sign_in(client, name, PASSWORDS[name]).status_code == 303
+    return client
+
+
+@pytest.fixture(scope="module")
+def reader(app: FastAPI) -> TestClient:
+    return signed_in(app, "rosa")
+
+
+@pytest.fixture(scope="module")
+def engineer(app: FastAPI) -> TestClient:
+    return signed_in(app, "egon")
+
+
+@pytest.fixture
+def anonymous(app: FastAPI) -> TestClient:
+    return TestClient(app, follow_redirects=False)
 
 
 def images(filled: Filled, name: str = "six") -> list[Dataset]:
@@ -156,6 +190,6 @@ def test_nobody_stores_without_signing_in(anonymous: TestClient, filled: Filled)
     assert store(anonymous, [file], filled.cases["six"]).status_code == 401
 
 
-def test_an_engineer_may_not_edit(sign_in: Callable[[str], TestClient], filled: Filled) -> None:
+def test_an_engineer_may_not_edit(engineer: TestClient, filled: Filled) -> None:
     file = drawn(images(filled), SHAPE, name="egon", label=TUMOUR.label)
-    assert store(sign_in("egon"), [file], filled.cases["six"]).status_code == 403
+    assert store(engineer, [file], filled.cases["six"]).status_code == 403
