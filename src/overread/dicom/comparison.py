@@ -26,14 +26,17 @@ from collections.abc import Callable, Iterator
 from datetime import date
 from decimal import Decimal
 from difflib import get_close_matches
+from importlib import import_module
 from math import inf, prod
-from re import _constants as regex_codes  # type: ignore[attr-defined]  # not in typeshed
-from re import _parser as regex_parser  # type: ignore[attr-defined]  # not in typeshed
 from typing import Any, Literal
 
 from pydicom._uid_dict import UID_dictionary
 
 from overread.dicom.element import BINARY, UNKNOWN, Malformed
+
+# By name: whether typeshed's `re` has them depends on what else is checked along.
+regex_codes: Any = import_module("re._constants")
+regex_parser: Any = import_module("re._parser")
 
 Kind = Literal["text", "exact", "uid", "number", "time", "age", "any", "exists"]
 Test = Callable[[str], bool]

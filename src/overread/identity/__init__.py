@@ -14,9 +14,45 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from overread.errors import OverreadError
+
+_Settings = TypeVar("_Settings", bound=BaseModel)
+
+
+def settings_of(plugin: str, kind: type[_Settings], given: Mapping[str, Any]) -> _Settings:
+    """Read a plugin's own settings.
+
+    Raises
+    ------
+    ValueError
+        One is missing or makes no sense; each is told, with its name and without its value.
+    """
+    try:
+        return kind.model_validate(dict(given))
+    except ValidationError as error:
+        what = "; ".join(
+            f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}".lstrip(": ")
+            for one in error.errors()
+        )
+        raise ValueError(f"identity {plugin}: {what}") from error
+
+
+def authority_of(plugin: str, named: Path | None, root: Path) -> Path | None:
+    """Return the file of who signed a server's certificate; none where the system's are meant.
+
+    Raises
+    ------
+    ValueError
+        There is no such file in the site folder.
+    """
+    if named is not None and not (root / named).is_file():
+        raise ValueError(f"identity {plugin}: certificate_authority: there is no file {named}")
+    return root / named if named is not None else None
 
 
 @dataclass(frozen=True)

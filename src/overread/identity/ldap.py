@@ -31,10 +31,10 @@ from ldap3.core.results import (
 from ldap3.protocol.sasl.sasl import validate_simple_password
 from ldap3.utils.conv import escape_filter_chars
 from ldap3.utils.dn import escape_rdn
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from overread.errors import Unavailable
-from overread.identity import Accounts, Person
+from overread.identity import Accounts, Person, authority_of, settings_of
 from overread.settings import Duration, Frozen, parse_duration
 
 _NOT_LET_IN = frozenset(
@@ -151,18 +151,9 @@ class Ldap:
 
     def __init__(self, accounts: Accounts, settings: Mapping[str, Any], root: Path) -> None:
         del accounts  # its people are not ours
-        try:
-            self.settings = LdapSettings.model_validate(dict(settings))
-        except ValidationError as error:
-            what = "; ".join(
-                f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}".lstrip(": ")
-                for one in error.errors()
-            )
-            raise ValueError(f"identity ldap: {what}") from error
-        authority = self.settings.certificate_authority
-        if authority is not None and not (root / authority).is_file():
-            raise ValueError(f"identity ldap: certificate_authority: there is no file {authority}")
-        self._authority = str(root / authority) if authority is not None else None
+        self.settings = settings_of("ldap", LdapSettings, settings)
+        authority = authority_of("ldap", self.settings.certificate_authority, root)
+        self._authority = str(authority) if authority is not None else None
 
     def sign_in(self, name: str, password: str) -> Person | None:
         """Return the person, or none.

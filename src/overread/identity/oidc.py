@@ -26,10 +26,10 @@ from authlib.oidc.core import CodeIDToken
 from joserfc import jwt
 from joserfc.errors import BadSignatureError, InvalidKeyIdError, JoseError
 from joserfc.jwk import KeySet
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, field_validator
 
 from overread.errors import Unavailable
-from overread.identity import Accounts, Errand, NotProven, Person
+from overread.identity import Accounts, Errand, NotProven, Person, authority_of, settings_of
 from overread.settings import Duration, Frozen, parse_duration
 
 ALGORITHMS = (
@@ -119,19 +119,9 @@ class Oidc:
 
     def __init__(self, accounts: Accounts, settings: Mapping[str, Any], root: Path) -> None:
         del accounts  # its people are not ours
-        try:
-            self.settings = told = OidcSettings.model_validate(dict(settings))
-        except ValidationError as error:
-            what = "; ".join(
-                f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}"
-                for one in error.errors()
-            )
-            raise ValueError(f"identity oidc: {what}") from error
-        authority = told.certificate_authority
-        if authority is not None and not (root / authority).is_file():
-            raise ValueError(f"identity oidc: certificate_authority: there is no file {authority}")
+        self.settings = told = settings_of("oidc", OidcSettings, settings)
         self.title = told.title or str(urlsplit(told.issuer).hostname)
-        self._authority = root / authority if authority is not None else None
+        self._authority = authority_of("oidc", told.certificate_authority, root)
         self._known: tuple[float, dict[str, Any]] | None = None
         self._keys: tuple[float, KeySet] | None = None
 

@@ -133,13 +133,14 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("pacs"))
     parser.add_argument("--ae-title", default="PACS")
     arguments = parser.parse_args()
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+    # Held back for sigwait, in every thread: a handler could come just before the wait begins, and
+    # would then not end it.
+    ends = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     pacs = Pacs(arguments.folder, arguments.ae_title)
     pacs.start(arguments.port)
     print(f"listening on {pacs.port}", flush=True)
-    stopped.wait()
+    signal.sigwait(ends)
     pacs.stop()
 
 

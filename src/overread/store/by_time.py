@@ -55,6 +55,25 @@ def newest(
     return Page(rows[:limit], str(Place(0, getattr(last, at.key), str(getattr(last, key.key)))))
 
 
+def newest_or_first(
+    session: Session,
+    query: Select[Row],
+    at: InstrumentedAttribute[datetime],
+    key: InstrumentedAttribute[Any],
+    *,
+    after: str = "",
+    limit: int = 100,
+) -> Page[Row]:
+    """Return one page as `newest` does; the first one, where ``after`` is of an older list.
+
+    A person who follows an old link is better served by a list than by a refusal.
+    """
+    try:
+        return newest(session, query, at, key, after=after, limit=limit)
+    except UsageError:
+        return newest(session, query, at, key, limit=limit)
+
+
 def _place(after: str) -> Place:
     here = place(after)
     if here is None or not here.id.isascii() or not here.id.isprintable():

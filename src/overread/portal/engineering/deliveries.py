@@ -54,10 +54,7 @@ def _page(
     query = deliveries.find(destination=destination, state=state)
     place = (Delivery.created_at, Delivery.id)
     with portal.database.read() as session:
-        try:
-            page = by_time.newest(session, query, *place, after=after, limit=ROWS)
-        except UsageError:  # a link of an older list: it begins anew
-            page = by_time.newest(session, query, *place, limit=ROWS)
+        page = by_time.newest_or_first(session, query, *place, after=after, limit=ROWS)
         ids = [one.instance_id for one in page.rows]
         instances = {
             one.id: one for one in session.scalars(select(Instance).where(Instance.id.in_(ids)))

@@ -12,7 +12,6 @@ from fastapi.responses import Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from overread.errors import UsageError
 from overread.portal.auth import require, sight_of
 from overread.portal.engineering.missing import missing
 from overread.portal.state import Here
@@ -48,10 +47,9 @@ def exams_page(
         visible.exams(reach(signed.actor, "exam.list"))
     )
     with portal.database.read() as session:
-        try:
-            page = by_time.newest(session, query, Exam.opened_at, Exam.id, after=after, limit=ROWS)
-        except UsageError:  # a link of an older list: it begins anew
-            page = by_time.newest(session, query, Exam.opened_at, Exam.id, limit=ROWS)
+        page = by_time.newest_or_first(
+            session, query, Exam.opened_at, Exam.id, after=after, limit=ROWS
+        )
         numbers = {exam.id: cases.count_instances(session, exam.id) for exam in page.rows}
     context = {
         "signed": signed,

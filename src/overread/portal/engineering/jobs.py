@@ -47,10 +47,9 @@ def jobs_page(
     within = visible.exams(reach(signed.actor, "job.list"))
     query = jobs_kept.find(state=state, pipeline=pipeline, within=within)
     with portal.database.read() as session:
-        try:
-            page = by_time.newest(session, query, Job.created_at, Job.id, after=after, limit=ROWS)
-        except UsageError:  # a link of an older list: it begins anew
-            page = by_time.newest(session, query, Job.created_at, Job.id, limit=ROWS)
+        page = by_time.newest_or_first(
+            session, query, Job.created_at, Job.id, after=after, limit=ROWS
+        )
         exams = {job.exam_id: session.get(Exam, job.exam_id) for job in page.rows}
     context = {
         "signed": signed,
